@@ -1,0 +1,1 @@
+"""csisidecar: CSI attacher and provisioner as plugins on one asyncio runtime."""

@@ -1,0 +1,44 @@
+"""Monotonic and wall time; nothing else in the package reads either.
+
+Deadlines, delays and ages use `monotonic`; only what is written for people or into objects uses `now`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """What every room is handed instead of `time`."""
+
+    def monotonic(self) -> float:
+        """Seconds that never jump; the running loop's own time, so virtual loops stay consistent."""
+        ...
+
+    def now(self) -> datetime:
+        """The wall clock, timezone-aware UTC."""
+        ...
+
+
+class SystemClock:
+    """The real clock: the loop's monotonic time and the system's UTC time."""
+
+    def monotonic(self) -> float:
+        """The running loop's time, seconds."""
+        return asyncio.get_running_loop().time()
+
+    def now(self) -> datetime:
+        """The system's time in UTC."""
+        return datetime.now(UTC)
+
+
+def rfc3339(moment: datetime) -> str:
+    """`moment` in UTC to whole seconds, as metav1.Time writes it: ``2026-11-21T19:41:29Z``."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def rfc3339_micro(moment: datetime) -> str:
+    """`moment` in UTC to microseconds, as metav1.MicroTime writes it: ``2026-11-21T19:41:29.000123Z``."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
