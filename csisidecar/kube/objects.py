@@ -23,7 +23,7 @@ class View(msgspec.Struct, frozen=True, gc=False, rename="camel", eq=True):
     """Base of every view: immutable, not tracked by the garbage collector, JSON names in camelCase."""
 
 
-class Metadata(View):
+class Metadata(View, frozen=True):
     """`metadata` of an object. Absent lists and maps read as None here; use the object's properties."""
 
     name: str = ""
@@ -36,7 +36,7 @@ class Metadata(View):
     annotations: dict[str, str] | None = None
 
 
-class KubeObject(View):
+class KubeObject(View, frozen=True):
     """What every view has. Two views are equal when all fields that we keep are equal."""
 
     metadata: Metadata
@@ -82,13 +82,13 @@ class KubeObject(View):
         return self.metadata.deletion_timestamp is not None
 
 
-class LabeledMetadata(Metadata):
+class LabeledMetadata(Metadata, frozen=True):
     """Metadata of the few kinds whose labels matter to us."""
 
     labels: dict[str, str] | None = None
 
 
-class ObjectRef(View):
+class ObjectRef(View, frozen=True):
     """A reference to another object; absent parts are empty."""
 
     kind: str = ""
@@ -98,20 +98,20 @@ class ObjectRef(View):
     api_group: str | None = None
 
 
-class SecretRef(View):
+class SecretRef(View, frozen=True):
     """Namespace and name of a Secret."""
 
     name: str = ""
     namespace: str = ""
 
 
-class Requests(View):
+class Requests(View, frozen=True):
     """`resources` of a claim: quantities as text."""
 
     requests: dict[str, str | int | float] | None = None
 
 
-class ClaimSpec(View):
+class ClaimSpec(View, frozen=True):
     """`spec` of a PersistentVolumeClaim."""
 
     access_modes: tuple[str, ...] | None = None
@@ -125,13 +125,13 @@ class ClaimSpec(View):
     volume_attributes_class_name: str | None = None
 
 
-class Phase(View):
+class Phase(View, frozen=True):
     """`status` where only the phase matters."""
 
     phase: str = ""
 
 
-class Claim(KubeObject):
+class Claim(KubeObject, frozen=True):
     """A PersistentVolumeClaim."""
 
     spec: ClaimSpec = msgspec.field(default_factory=ClaimSpec)
@@ -148,7 +148,7 @@ class Claim(KubeObject):
         return self.annotations.get("volume.beta.kubernetes.io/storage-class") or self.spec.storage_class_name or ""
 
 
-class CSISource(View):
+class CSISource(View, frozen=True):
     """`spec.csi` of a PersistentVolume."""
 
     driver: str = ""
@@ -159,7 +159,7 @@ class CSISource(View):
     controller_publish_secret_ref: SecretRef | None = None
 
 
-class VolumeSpec(View):
+class VolumeSpec(View, frozen=True):
     """`spec` of a PersistentVolume; the in-tree sources are kept whole because migration reads them."""
 
     csi: CSISource | None = None
@@ -191,7 +191,7 @@ IN_TREE_SOURCES: Mapping[str, str] = {
 """Attribute of VolumeSpec → field name in the API, for the seven in-tree sources that migration knows."""
 
 
-class Volume(KubeObject):
+class Volume(KubeObject, frozen=True):
     """A PersistentVolume."""
 
     metadata: LabeledMetadata
@@ -214,7 +214,7 @@ class Volume(KubeObject):
         return next((api for attr, api in IN_TREE_SOURCES.items() if getattr(self.spec, attr) is not None), "")
 
 
-class StorageClass(KubeObject):
+class StorageClass(KubeObject, frozen=True):
     """A StorageClass."""
 
     provisioner: str = ""
@@ -225,14 +225,14 @@ class StorageClass(KubeObject):
     allowed_topologies: list[dict[str, Any]] | None = None
 
 
-class AttachmentSource(View):
+class AttachmentSource(View, frozen=True):
     """`spec.source` of a VolumeAttachment: a PV name, or a whole inline volume."""
 
     persistent_volume_name: str | None = None
     inline_volume_spec: VolumeSpec | None = None
 
 
-class AttachmentSpec(View):
+class AttachmentSpec(View, frozen=True):
     """`spec` of a VolumeAttachment."""
 
     attacher: str = ""
@@ -240,7 +240,7 @@ class AttachmentSpec(View):
     source: AttachmentSource = msgspec.field(default_factory=AttachmentSource)
 
 
-class AttachmentError(View):
+class AttachmentError(View, frozen=True):
     """`attachError` or `detachError`; `error_code` is the gRPC status number."""
 
     message: str = ""
@@ -248,7 +248,7 @@ class AttachmentError(View):
     error_code: int | None = None
 
 
-class AttachmentStatus(View):
+class AttachmentStatus(View, frozen=True):
     """`status` of a VolumeAttachment."""
 
     attached: bool = False
@@ -257,7 +257,7 @@ class AttachmentStatus(View):
     detach_error: AttachmentError | None = None
 
 
-class Attachment(KubeObject):
+class Attachment(KubeObject, frozen=True):
     """A VolumeAttachment."""
 
     spec: AttachmentSpec = msgspec.field(default_factory=AttachmentSpec)
@@ -274,7 +274,7 @@ class Attachment(KubeObject):
         return self.status is not None and self.status.attached
 
 
-class CSINodeDriver(View):
+class CSINodeDriver(View, frozen=True):
     """One entry of `spec.drivers` of a CSINode."""
 
     name: str = ""
@@ -282,13 +282,13 @@ class CSINodeDriver(View):
     topology_keys: tuple[str, ...] | None = None
 
 
-class CSINodeSpec(View):
+class CSINodeSpec(View, frozen=True):
     """`spec` of a CSINode."""
 
     drivers: tuple[CSINodeDriver, ...] | None = None
 
 
-class CSINode(KubeObject):
+class CSINode(KubeObject, frozen=True):
     """A CSINode."""
 
     spec: CSINodeSpec = msgspec.field(default_factory=CSINodeSpec)
@@ -298,7 +298,7 @@ class CSINode(KubeObject):
         return next((d for d in self.spec.drivers or () if d.name == name), None)
 
 
-class Node(KubeObject):
+class Node(KubeObject, frozen=True):
     """A Node: only its labels."""
 
     metadata: LabeledMetadata
