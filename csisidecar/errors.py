@@ -18,6 +18,7 @@ CsiSidecarError
 │   └── UnreachableError        no answer: refused, reset, timed out
 ├── DriverLostError           the connection to the driver ended
 ├── LeaseLostError            the lease could not be renewed in time
+├── UnusableObjectError       an object says something that cannot be carried out
 ├── TerminalError             no use trying before something changes
 └── RetryAfter                try again at a known time; counts as no failure
 """
@@ -175,6 +176,14 @@ class DriverLostError(CsiSidecarError):
 
 class LeaseLostError(CsiSidecarError):
     """The lease was not renewed within the renew deadline, or another holder has it."""
+
+
+class UnusableObjectError(CsiSidecarError):
+    """What an object says, or another object lacks, cannot be carried out; `str()` is what its owner should read.
+
+    No RPC was sent for it. Whether a retry makes sense is the caller's to say: a plugin that wants none raises
+    TerminalError from it.
+    """
 
 
 class TerminalError(CsiSidecarError):
