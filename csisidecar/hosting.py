@@ -116,11 +116,12 @@ class PluginHost:
             controller.pause()
         self._changed.set()
 
-    def driver_back(self, driver: DriverInfo) -> None:
+    def driver_back(self, driver: DriverInfo, *, changed: bool) -> None:
         """Go on with the same driver, or be built again for one with other capabilities."""
         self._lost_at = None
         self._driver = driver
-        if driver == self._built_for:
+        if not changed:
+            self._built_for = driver
             for controller in self._controllers:
                 controller.resume(forget_failures=True)
         self._changed.set()

@@ -26,7 +26,7 @@ import msgspec
 
 from csisidecar.backoff import WATCH, Backoff
 from csisidecar.errors import ForbiddenError, GoneError, InvalidError, KubeError, ThrottledError, UnreachableError
-from csisidecar.kube import ObjectKey
+from csisidecar.kube import ObjectKey, decode_error
 from csisidecar.kube.objects import KubeObject
 
 if TYPE_CHECKING:
@@ -94,8 +94,6 @@ class _AnyObject(msgspec.Struct):
 
 class _StatusObject(msgspec.Struct):
     code: int = 0
-    reason: str = ""
-    message: str = ""
 
 
 class _ListMeta(msgspec.Struct, rename="camel"):
@@ -131,7 +129,9 @@ class Watcher(Generic[T]):
         self._client = client
         self._resource = resource
         self._clock = clock
-        self._scope = {"namespace": namespace, "label_selector": label_selector, "field_selector": field_selector}
+        self._namespace = namespace
+        self._labels = label_selector
+        self._fields = field_selector
         self._backoff = backoff
         self._decode = msgspec.json.Decoder(view).decode
         self._decode_line = msgspec.json.Decoder(_Line).decode
@@ -190,7 +190,14 @@ class Watcher(Generic[T]):
         token, limit = "", PAGE_SIZE
         while True:
             try:
-                body = await self._client.list_page(self._resource, limit=limit, continue_token=token, **self._scope)
+                body = await self._client.list_page(
+                    self._resource,
+                    limit=limit,
+                    continue_token=token,
+                    namespace=self._namespace,
+                    label_selector=self._labels,
+                    field_selector=self._fields,
+                )
             except GoneError:
                 if not token:
                     raise
@@ -218,7 +225,9 @@ class Watcher(Generic[T]):
             send_initial_events=True,
             timeout_s=LIST_TIMEOUT_S,
             idle_timeout_s=LIST_SILENCE_S,
-            **self._scope,
+            namespace=self._namespace,
+            label_selector=self._labels,
+            field_selector=self._fields,
         )
         async with opening as lines:
             yield WatchEvent(EventType.INIT)
@@ -239,7 +248,9 @@ class Watcher(Generic[T]):
             resource_version=version,
             timeout_s=timeout_s,
             idle_timeout_s=timeout_s + 3 * SILENCE_S,
-            **self._scope,
+            namespace=self._namespace,
+            label_selector=self._labels,
+            field_selector=self._fields,
         )
         seen = False
         try:
@@ -272,13 +283,7 @@ class Watcher(Generic[T]):
             return None if listing else WatchEvent(EventType.BOOKMARK, resource_version=meta.resource_version)
         if entry.type == "ERROR":
             status = msgspec.json.decode(entry.object, type=_StatusObject)
-            raise (GoneError if status.code == 410 else KubeError)(
-                status.message or f"watch error {status.code}",
-                verb="watch",
-                resource=self._resource.full_name,
-                status=status.code,
-                reason=status.reason,
-            )
+            raise decode_error(status.code, entry.object, verb="watch", resource=self._resource.full_name)
         obj = self._object(entry.object)
         if obj is None:
             return None
