@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 from csisidecar.clock import rfc3339
-from csisidecar.kube import add_finalizer, escape, remove_finalizer
 from csisidecar.kube.objects import AttachmentStatus
+from csisidecar.kube.patch import add_finalizer, escape, remove_finalizer
 from csisidecar.plugins.attacher.names import NODE_ID_ANNOTATION
+from csisidecar.runtime import clip
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -112,7 +113,7 @@ def build_error(
     """
     status = attachment.status or _NO_STATUS
     base = status.attach_error if field == "attachError" else status.detach_error
-    message, time = cut_message(text), rfc3339(at)
+    message, time = clip(text, MESSAGE_LIMIT_BYTES), rfc3339(at)
     shown: dict[str, Any] = {}
     if base is None or base.message != message:
         shown["message"] = message
@@ -121,12 +122,6 @@ def build_error(
     if code != (base.error_code if base else None):
         shown["errorCode"] = code
     return _status_patch(attachment, {field: shown} if shown else {})
-
-
-def cut_message(text: str) -> str:
-    """`text`, or as much of its beginning as the API server accepts in an error message."""
-    raw = text.encode("utf-8", "replace")
-    return raw[:MESSAGE_LIMIT_BYTES].decode("utf-8", "ignore")
 
 
 def _status_patch(attachment: Attachment, status: dict[str, Any]) -> dict[str, Any] | None:
