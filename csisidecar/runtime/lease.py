@@ -148,6 +148,10 @@ class LeaderElector:
         """Whether work may be started now; right even when the loop was stopped and resumes late."""
         return self._leading and self._clock.monotonic() < self._deadline_s()
 
+    def is_valid(self) -> bool:
+        """`is_leading` as a function, for those who ask before each attempt."""
+        return self.is_leading
+
     def last_renewal_age_s(self) -> float:
         """Seconds since the start of the last confirmed renewal; 0 for a process that does not lead."""
         return self._clock.monotonic() - self._confirmed_s() if self._leading else 0.0
