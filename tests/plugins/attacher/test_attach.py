@@ -28,8 +28,10 @@ from tests.plugins.attacher.world import (
 
 pytestmark = pytest.mark.looptime
 
-FV_PATCH, PV_PATCH, STATUS_PATCH = "PATCH volumeattachments/va1", "PATCH persistentvolumes/pv1", (
-    "PATCH volumeattachments/va1/status"
+FV_PATCH, PV_PATCH, STATUS_PATCH = (
+    "PATCH volumeattachments/va1",
+    "PATCH persistentvolumes/pv1",
+    ("PATCH volumeattachments/va1/status"),
 )
 
 
