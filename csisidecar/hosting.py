@@ -85,9 +85,7 @@ class PluginHost:
             return ""
         if unsynced := self._stores.unsynced():
             return f"waiting for {unsynced[0]}"
-        if self.elector is not None and self.elector.trouble:
-            return self.elector.trouble
-        return ""
+        return self.elector.problem if self.elector is not None else ""
 
     @property
     def state(self) -> str:
@@ -152,7 +150,7 @@ class PluginHost:
                 if self._driver is not None and self._driver != self._built_for:
                     logger.info("driver changed, plugin is built again", extra={"plugin": self.name})
                     self.prepare(self._driver)
-                if not await self._uninterrupted(self._synced()):
+                if not await self._uninterrupted(self._stores.synced()):
                     continue
                 if self.elector is not None and not self.elector.is_leading:
                     logger.info("standing by for the lease", extra={"plugin": self.name})
@@ -187,10 +185,6 @@ class PluginHost:
             logger.warning("driver is gone for too long, lease released", extra={"plugin": self.name})
             await self.elector.release()
 
-    async def _synced(self) -> None:
-        while self._stores.unsynced():
-            await asyncio.sleep(0.05)
-
     async def _uninterrupted(self, work: Coroutine[Any, Any, None]) -> bool:
         """Whether `work` ended before the driver changed or a stop came; it is cancelled otherwise."""
         async with asyncio.TaskGroup() as group:
@@ -213,22 +207,7 @@ class PluginHost:
             controller.resume()
         self._at_work = True
         try:
-            async with asyncio.TaskGroup() as group:
-                work = group.create_task(self._supervise(), name=f"{self.name} controllers")
-                hold = group.create_task(self._hold(), name=f"{self.name} lease")
-                end = group.create_task(self._end_of_term(), name=f"{self.name} term")
-                await asyncio.wait({work, hold, end}, return_when=asyncio.FIRST_COMPLETED)
-                lost = hold.result() if hold.done() and not hold.cancelled() else None
-                work.cancel()
-                await asyncio.wait({work}, timeout=CANCEL_BOUND_S)
-                if not work.done() and lost is not None:
-                    raise LeaseLostError(
-                        f"{lost}; attempts did not end within {CANCEL_BOUND_S:g} s: {', '.join(self.in_flight)}"
-                    )
-                hold.cancel()
-                end.cancel()
-        except* Exception as errors:
-            raise unwrap(errors) from None
+            lost = await self._work_until_interrupted()
         finally:
             self._at_work = False
         if lost is not None:
@@ -237,6 +216,23 @@ class PluginHost:
                 raise lost
         elif self._lost_at is not None:
             await self._give_up_lease()
+
+    async def _work_until_interrupted(self) -> LeaseLostError | None:
+        async with asyncio.TaskGroup() as group:
+            work = group.create_task(self._supervise(), name=f"{self.name} controllers")
+            hold = group.create_task(self._hold(), name=f"{self.name} lease")
+            end = group.create_task(self._end_of_term(), name=f"{self.name} term")
+            await asyncio.wait({work, hold, end}, return_when=asyncio.FIRST_COMPLETED)
+            lost = hold.result() if hold.done() and not hold.cancelled() else None
+            work.cancel()
+            await asyncio.wait({work}, timeout=CANCEL_BOUND_S)
+            if not work.done() and lost is not None:
+                raise LeaseLostError(
+                    f"{lost}; attempts did not end within {CANCEL_BOUND_S:g} s: {', '.join(self.in_flight)}"
+                )
+            hold.cancel()
+            end.cancel()
+        return lost
 
     async def _hold(self) -> LeaseLostError | None:
         if self.elector is None:
@@ -280,7 +276,7 @@ class PluginHost:
                 failures = failures + 1 if self._clock.monotonic() - began < SUPERVISOR.max_s else 1
                 delay = SUPERVISOR.delay_s(failures)
                 self._trouble = f"failed: {type(error).__name__}: {error}; restarts in {delay:.0f} s"
-                logger.error(
+                logger.exception(
                     "plugin failed", extra={"plugin": self.name, "next_s": round(delay, 1)}, exc_info=error
                 )
                 await asyncio.sleep(delay)
@@ -291,5 +287,5 @@ class PluginHost:
             stores=self._stores,
             clock=self._clock,
             observer=self._observer,
-            may_start=(lambda: elector.is_valid()) if elector is not None else (lambda: True),
+            may_start=(elector.is_valid) if elector is not None else (lambda: True),
         )

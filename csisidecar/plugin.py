@@ -6,7 +6,7 @@ A driver author who writes a plugin reads this file and `csisidecar.runtime`; no
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -84,7 +84,7 @@ class Plugin(Protocol):
         """Name of the Lease that makes it the only one at work; None: it runs on every replica."""
         ...
 
-    def build(self, ctx: PluginContext) -> Sequence[Controller]:
+    def build(self, ctx: PluginContext) -> Sequence[Controller[Any]]:
         """The controllers to run. No I/O, starts nothing.
 
         Called once per driver generation, after the driver is known and before any watch.

@@ -20,7 +20,7 @@ from csisidecar.hosting import PluginHost
 from csisidecar.kube import LEASES, KubeClient, RateLimiter, connect
 from csisidecar.plugin import PluginContext
 from csisidecar.runtime import EventRecorder, Regarding, Stores, note_write, unwrap
-from csisidecar.runtime.lease import LeaderElector, sanitize
+from csisidecar.runtime.lease import LeaderElector, lease_name
 from csisidecar.telemetry import Health, HTTPServer, Telemetry
 
 if TYPE_CHECKING:
@@ -72,14 +72,14 @@ class Sidecar:
         self._csi = csi if csi is not None else config.csi_endpoint
         self._kube = kube
         self._clock = clock or SystemClock()
-        self._identity = sanitize(config.identity or socket.gethostname())
+        self._identity = lease_name(config.identity or socket.gethostname())
         self._hosts: list[PluginHost] = []
         self._stopping = asyncio.Event()
         self._fatal: asyncio.Future[None] | None = None
         self._connection: DriverConnection | None = None
         self._stores: Stores | None = None
         self.telemetry = Telemetry()
-        self.health = Health()
+        self.health = Health(leader_election=any(config.mode(name).lease.enabled for name in names))
         self.http = HTTPServer(config.http, telemetry=self.telemetry, health=self.health, clock=self._clock)
 
     def stop(self) -> None:
@@ -222,16 +222,19 @@ class Sidecar:
             )
             events.event(where, "Normal", "LeaderElection", f"{self._identity} {verb}")
 
-        return LeaderElector(
+        elector = LeaderElector(
             client,
             name=name,
             namespaces=namespaces,
             identity=self._identity,
             config=lease,
             clock=self._clock,
-            observer=self.telemetry.lease_observer("" if len(self._plugins) == 1 else plugin.name),
+            observer=self.telemetry,
             on_transition=told,
+            label="" if len(self._plugins) == 1 else plugin.name,
         )
+        self.health.watch_lease(plugin.name, elector, lease_duration_s=lease.lease_duration_s)
+        return elector
 
     @asynccontextmanager
     async def _api(self) -> AsyncIterator[KubeSession]:

@@ -8,8 +8,8 @@ object just read. Unknown fields are dropped while decoding, so `managedFields` 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any, TypeVar, cast
 
 import msgspec
 from msgspec.structs import force_setattr
@@ -310,36 +310,47 @@ class Node(KubeObject, frozen=True):
 
 
 T = TypeVar("T", bound=KubeObject)
+S = TypeVar("S")
 
 _NOISE = frozenset({"kubectl.kubernetes.io/last-applied-configuration"})
-_shared: dict[str, str] = {}
+_shared: dict[Hashable, Any] = {}
 _SHARED_LIMIT = 10_000
 
 
 def _share(text: str) -> str:
-    """One copy of a text that recurs in many objects; bounded, so hostile input cannot grow it for ever."""
-    found = _shared.get(text)
-    if found is None:
-        if len(_shared) >= _SHARED_LIMIT:
-            return text
-        found = _shared[text] = sys.intern(text)
-    return found
+    """One copy of a text that recurs in many objects; the interpreter forgets it with the last of them."""
+    return sys.intern(text)
 
 
 def _share_map(values: dict[str, str] | None, *, drop: frozenset[str] = frozenset()) -> dict[str, str] | None:
+    """One copy of a map that recurs; bounded, so maps that differ in every object cannot grow it for ever."""
     if not values:
         return None
-    kept = {sys.intern(k): (_share(v) if len(v) <= 64 else v) for k, v in values.items() if k not in drop}
-    return kept or None
+    if drop & values.keys():
+        values = {key: value for key, value in values.items() if key not in drop}
+        if not values:
+            return None
+    return _share_value(tuple(values.items()), values)
 
 
 def _share_tuple(values: tuple[str, ...] | None) -> tuple[str, ...] | None:
-    return tuple(_share(v) for v in values) if values else None
+    return _share_value(values, values) if values else None
+
+
+def _share_value(key: Hashable, value: S) -> S:
+    found = _shared.get(key)
+    if found is not None:
+        return cast("S", found)
+    if len(_shared) < _SHARED_LIMIT:
+        _shared[key] = value
+    return value
 
 
 def _compact_metadata(meta: Metadata) -> None:
     if meta.namespace:
         force_setattr(meta, "namespace", _share(meta.namespace))
+    if meta.creation_timestamp:
+        force_setattr(meta, "creation_timestamp", _share(meta.creation_timestamp))
     force_setattr(meta, "finalizers", _share_tuple(meta.finalizers))
     if meta.annotations is not None:
         force_setattr(meta, "annotations", _share_map(meta.annotations, drop=_NOISE))
@@ -348,7 +359,12 @@ def _compact_metadata(meta: Metadata) -> None:
 def compact_volume(volume: Volume) -> Volume:
     """`volume` with one copy of every text that recurs across volumes."""
     _compact_metadata(volume.metadata)
+    # The volume's name and its claim's uid also stand in the claim, and the name in every attachment.
+    force_setattr(volume.metadata, "name", _share(volume.metadata.name))
     spec = volume.spec
+    if spec.claim_ref is not None:
+        for field in ("kind", "namespace", "name", "uid"):
+            force_setattr(spec.claim_ref, field, _share(getattr(spec.claim_ref, field)))
     for field in ("volume_mode", "storage_class_name", "persistent_volume_reclaim_policy"):
         value = getattr(spec, field)
         if value:
@@ -371,7 +387,11 @@ def compact_claim(claim: Claim) -> Claim:
         beta = meta.annotations.get("volume.beta.kubernetes.io/storage-class")
         force_setattr(meta, "annotations", {"volume.beta.kubernetes.io/storage-class": beta} if beta else None)
     _compact_metadata(meta)
+    for field in ("name", "uid"):
+        force_setattr(meta, field, _share(getattr(meta, field)))
     spec = claim.spec
+    if spec.volume_name:
+        force_setattr(spec, "volume_name", _share(spec.volume_name))
     for field in ("volume_mode", "storage_class_name"):
         value = getattr(spec, field)
         if value:
@@ -388,6 +408,9 @@ def compact_claim(claim: Claim) -> Claim:
 def compact_attachment(attachment: Attachment) -> Attachment:
     """`attachment` with recurring texts shared."""
     _compact_metadata(attachment.metadata)
+    if attachment.spec.source.persistent_volume_name:
+        source = attachment.spec.source
+        force_setattr(source, "persistent_volume_name", _share(attachment.volume_name))
     force_setattr(attachment.spec, "attacher", _share(attachment.spec.attacher))
     force_setattr(attachment.spec, "node_name", _share(attachment.spec.node_name))
     if attachment.status is not None and attachment.status == _DETACHED:
@@ -399,20 +422,16 @@ def compact_attachment(attachment: Attachment) -> Attachment:
 
 _DETACHED = AttachmentStatus()
 _ATTACHED = AttachmentStatus(attached=True)
-_phases: dict[str, Phase] = {}
-_sizes: dict[str | int | float | None, Requests] = {}
 
 
 def _phase(phase: str) -> Phase:
-    if phase not in _phases and len(_phases) < _SHARED_LIMIT:
-        _phases[phase] = Phase(phase=phase)
-    return _phases.get(phase) or Phase(phase=phase)
+    return _share_value(("phase", phase), Phase(phase=phase))
 
 
 def _requests(storage: str | float | None) -> Requests:
-    if storage not in _sizes and len(_sizes) < _SHARED_LIMIT:
-        _sizes[storage] = Requests(requests=None if storage is None else {"storage": storage})
-    return _sizes.get(storage) or Requests(requests=None if storage is None else {"storage": storage})
+    return _share_value(
+        ("storage", type(storage), storage), Requests(requests=None if storage is None else {"storage": storage})
+    )
 
 
 Compactor = Callable[[T], T]

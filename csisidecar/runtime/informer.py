@@ -163,6 +163,11 @@ class Stores:
                 self._wake.clear()
                 await self._wake.wait()
 
+    async def synced(self) -> None:
+        """Wait for the first list of every store that was asked for, also meanwhile."""
+        while waiting := [i.store for i in self._informers.values() if not i.store.is_synced]:
+            await waiting[0].synced()
+
     def unsynced(self) -> list[str]:
         """One line for each store whose first list is not complete: what it waits for."""
         return [

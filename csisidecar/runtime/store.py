@@ -7,7 +7,6 @@ objects are immutable views; a reader may keep one, it just gets old.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -15,6 +14,8 @@ from csisidecar.kube import ObjectKey
 from csisidecar.kube.objects import KubeObject
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Iterable, Sequence
+
     from csisidecar.kube import Resource, Write
 
 T = TypeVar("T", bound=KubeObject)

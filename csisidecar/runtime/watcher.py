@@ -4,9 +4,10 @@ The states: list (streamed over a watch where the server can, else in pages), wa
 watch again from the last seen version when a watch ends, list again when that version is too old or when a
 watch fell silent. A failure waits (backoff) and goes on; the stream ends only when its reader is cancelled.
 
-A streamed list is closed at its end and followed by a watch of its own. Watches are short: the server is asked to end each one after 35 to 45 s. An orderly end proves that the
-connection lives, at the price of one request; a watch that is still open 5 s later is dead, and nothing that
-happened meanwhile can be trusted to arrive: the resource is listed again.
+A streamed list is closed at its end and followed by a watch of its own. Watches are short: the server is asked
+to end each one after 35 to 45 s. An orderly end proves that the connection lives, at the price of one request; a
+watch that is still open 5 s later is dead, and nothing that happened meanwhile can be trusted to arrive: the
+resource is listed again.
 
 Source: Kubernetes API concepts, "Efficient detection of changes" and "Streaming lists"; client-go
 `tools/cache/reflector.go` for the back-off and the fall-back from streamed to paged lists.
