@@ -1,0 +1,142 @@
+"""Request bodies: bytes and a content type → JSON values, or the refusal a server gives.
+
+Source: kubernetes/apiserver, pkg/endpoints/handlers/create.go and rest.go; limits of
+pkg/server/config.go (MaxRequestBodyBytes).
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import yaml
+
+from csisidecar.testing.apiserver.kinds import KindSpec
+from csisidecar.testing.apiserver.requests import JSON, PROTOBUF, YAML
+from csisidecar.testing.apiserver.status import bad_request, unsupported_media
+
+MAX_BODY_BYTES = 3 * 1024 * 1024
+MERGE_PATCH = "application/merge-patch+json"
+JSON_PATCH = "application/json-patch+json"
+STRATEGIC_PATCH = "application/strategic-merge-patch+json"
+APPLY_PATCH = "application/apply-patch+yaml"
+_MAX_DEPTH_HINT = "exceeded max depth"
+
+
+class _YamlLoader(yaml.SafeLoader):
+    """YAML as JSON understands it: times stay text."""
+
+
+_YamlLoader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def media_type(header: str) -> str:
+    """The bare media type of a Content-Type header."""
+    return header.partition(";")[0].strip().lower()
+
+
+def read_object(raw: bytes, content_type: str, spec: KindSpec) -> dict[str, Any]:
+    """The object a POST or PUT carries.
+
+    Raises:
+        Refusal: 415 for a format that is not read, 400 for a body that cannot be.
+    """
+    media = media_type(content_type)
+    if media in {PROTOBUF, "application/cbor"} or media not in {"", JSON, YAML, "application/x-yaml", "text/plain"}:
+        raise unsupported_media((JSON, YAML))
+    wanted = f"the object provided is unrecognized (must be of type {spec.kind}): "
+    value = _yaml(raw, wanted) if "yaml" in media else _json(raw, wanted + "couldn't get version/kind; ")
+    if not isinstance(value, dict):
+        raise bad_request(
+            f"{wanted}couldn't get version/kind; json parse error: json: cannot unmarshal {_named(value)} into Go "
+            "value of type struct"
+        )
+    _check_metadata(value, spec)
+    return value
+
+
+def read_options(raw: bytes, content_type: str) -> dict[str, Any]:
+    """The DeleteOptions a DELETE carries; empty without a body.
+
+    Raises:
+        Refusal: 415 or 400.
+    """
+    if not raw.strip():
+        return {}
+    media = media_type(content_type)
+    if media in {PROTOBUF, "application/cbor"}:
+        raise unsupported_media((JSON, YAML))
+    value = _yaml(raw, "") if "yaml" in media else _json(raw, "couldn't get version/kind; ")
+    if not isinstance(value, dict):
+        raise bad_request("DeleteOptions must be an object")
+    return value
+
+
+def read_patch(raw: bytes, content_type: str, spec: KindSpec) -> tuple[str, Any]:
+    """Kind of a patch and its content.
+
+    Raises:
+        Refusal: 415 for a patch type the kind does not take, 400 for a body that cannot be read.
+    """
+    media = media_type(content_type)
+    allowed = [JSON_PATCH, MERGE_PATCH, *([] if spec.custom else [STRATEGIC_PATCH]), APPLY_PATCH]
+    if media not in allowed:
+        raise unsupported_media(allowed)
+    if media == APPLY_PATCH:
+        value = _yaml(raw, "error decoding YAML: ")
+        if not isinstance(value, dict):
+            raise bad_request("error decoding YAML: the patch is no object")
+        return media, value
+    value = _json(raw, "error decoding patch: ")
+    if media != JSON_PATCH and not isinstance(value, dict):
+        raise bad_request(
+            f"error decoding patch: json: cannot unmarshal {_named(value)} into Go value of type map[string]interface {{}}"
+        )
+    return media, value
+
+
+def _check_metadata(value: dict[str, Any], spec: KindSpec) -> None:
+    meta = value.setdefault("metadata", {})
+    if meta is None:
+        value["metadata"] = {}
+    elif not isinstance(meta, dict):
+        raise bad_request(
+            f'{spec.kind} in version "{spec.version}" cannot be handled as a {spec.kind}: json: cannot unmarshal '
+            f"{_named(meta)} into Go struct field {spec.kind}.metadata of type v1.ObjectMeta"
+        )
+
+
+def _json(raw: bytes, lead: str) -> Any:
+    try:
+        return json.loads(raw, parse_constant=_no_constant)
+    except RecursionError as error:
+        raise bad_request(f"{lead}json parse error: {_MAX_DEPTH_HINT}") from error
+    except (ValueError, UnicodeDecodeError) as error:
+        why = "unexpected end of JSON input" if not raw.strip() else _reason(error)
+        raise bad_request(f"{lead}json parse error: {why}") from error
+
+
+def _no_constant(text: str) -> None:
+    raise ValueError(f"invalid character '{text[0]}' looking for beginning of value")
+
+
+def _reason(error: ValueError) -> str:
+    if isinstance(error, json.JSONDecodeError):
+        return f"{error.msg} (line {error.lineno}, column {error.colno})"
+    return str(error)
+
+
+def _yaml(raw: bytes, lead: str) -> Any:
+    try:
+        return yaml.load(raw, Loader=_YamlLoader)  # noqa: S506 - a SafeLoader
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
+        raise bad_request(f"{lead}error converting YAML to JSON: {' '.join(str(error).split())}") from error
+
+
+def _named(value: object) -> str:
+    if isinstance(value, bool):
+        return "bool"
+    return {str: "string", int: "number", float: "number", list: "array", dict: "object"}.get(type(value), "null")

@@ -1,0 +1,164 @@
+"""Strategic merge patch: maps merge, keyed lists merge by key, and directives say the rest.
+
+Source: Kubernetes API conventions, "Strategic Merge Patch"; kubernetes/apimachinery,
+pkg/util/strategicpatch/patch.go.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from csisidecar.testing.apiserver.schema import FieldType, StructType, field_of, inner
+from csisidecar.testing.apiserver.status import bad_request
+
+_DIRECTIVE = "$patch"
+_DELETE_PRIMITIVES = "$deleteFromPrimitiveList/"
+_ORDER = "$setElementOrder/"
+_RETAIN = "$retainKeys"
+
+
+def strategic_patch(current: dict[str, Any], patch: Any, root: StructType | None) -> dict[str, Any]:
+    """`current` changed by `patch`; neither is modified.
+
+    Raises:
+        Refusal: 400, an unknown directive or an item without its merge key.
+    """
+    if not isinstance(patch, dict):
+        raise bad_request(
+            "error decoding patch: json: cannot unmarshal array into Go value of type map[string]interface {}"
+        )
+    return _merge_map(current, patch, root, retain=False)
+
+
+def _merge_map(
+    current: dict[str, Any], patch: dict[str, Any], owner: StructType | None, *, retain: bool
+) -> dict[str, Any]:
+    patch = dict(patch)
+    directive = patch.pop(_DIRECTIVE, None)
+    if directive == "replace":
+        return _without_directives(patch)
+    if directive == "delete":
+        return {}
+    if directive not in {None, "merge"}:
+        raise bad_request(f"Unknown patch type: {directive} in map: {patch}")
+    result = dict(current)
+    keep = patch.pop(_RETAIN, None)
+    if keep is not None:
+        if not retain and owner is not None and not isinstance(keep, list):
+            raise bad_request("invalid patch format of retainKeys")
+        result = {key: value for key, value in result.items() if key in keep}
+    orders: dict[str, list[Any]] = {}
+    for key, value in patch.items():
+        if key.startswith(_DELETE_PRIMITIVES):
+            name = key.removeprefix(_DELETE_PRIMITIVES)
+            gone = value if isinstance(value, list) else []
+            if name in result:
+                result[name] = [item for item in result[name] if item not in gone]
+        elif key.startswith(_ORDER):
+            orders[key.removeprefix(_ORDER)] = value
+    for key, value in patch.items():
+        if key.startswith((_DELETE_PRIMITIVES, _ORDER)):
+            continue
+        field = field_of(owner, key)
+        merged = _merge_value(result.get(key), value, field)
+        if merged is None:
+            result.pop(key, None)
+        else:
+            result[key] = merged
+    for key, order in orders.items():
+        if isinstance(result.get(key), list):
+            result[key] = _in_order(result[key], order, field_of(owner, key), patch.get(key))
+    return result
+
+
+def _merge_value(current: Any, value: Any, field: FieldType | None) -> Any:
+    if value is None:
+        return None
+    if isinstance(value, dict):
+        if field is not None and field.shape == "map":
+            base = current if isinstance(current, dict) else {}
+            return _merge_plain(base, value, inner(field))
+        base = current if isinstance(current, dict) else {}
+        return _merge_map(base, value, inner(field), retain=field is not None and field.retain_keys)
+    if isinstance(value, list):
+        if field is None or field.merge_key is None:
+            return _without_list_directives(value)
+        base_list = current if isinstance(current, list) else []
+        if field.merge_key == "":
+            return [*base_list, *(item for item in value if item not in base_list)]
+        return _merge_list(base_list, value, field)
+    return value
+
+
+def _merge_plain(current: dict[str, Any], patch: dict[str, Any], owner: StructType | None) -> dict[str, Any]:
+    if patch.get(_DIRECTIVE) == "replace":
+        return _without_directives({key: value for key, value in patch.items() if key != _DIRECTIVE})
+    if patch.get(_DIRECTIVE) == "delete":
+        return {}
+    result = dict(current)
+    for key, value in patch.items():
+        if key == _DIRECTIVE:
+            continue
+        if value is None:
+            result.pop(key, None)
+        elif isinstance(value, dict):
+            base = result.get(key)
+            result[key] = _merge_map(base if isinstance(base, dict) else {}, value, owner, retain=False)
+        else:
+            result[key] = value
+    return result
+
+
+def _merge_list(current: list[Any], patch: list[Any], field: FieldType) -> list[Any]:
+    key = str(field.merge_key)
+    if any(isinstance(item, dict) and item.get(_DIRECTIVE) == "replace" for item in patch):
+        return [item for item in patch if not (isinstance(item, dict) and _DIRECTIVE in item)]
+    result = list(current)
+    for item in patch:
+        if not isinstance(item, dict):
+            raise bad_request(f"invalid patch: an item of {field.name} is no object")
+        if key not in item:
+            raise bad_request(f"map: {item} does not contain declared merge key: {key}")
+        found = [index for index, have in enumerate(result) if have.get(key) == item[key]]
+        if item.get(_DIRECTIVE) == "delete":
+            result = [have for have in result if have.get(key) != item[key]]
+        elif found:
+            result[found[0]] = _merge_map(result[found[0]], item, inner(field), retain=field.retain_keys)
+        else:
+            result.append(_without_directives(item))
+    return result
+
+
+def _in_order(items: list[Any], order: list[Any], field: FieldType | None, patched: Any) -> list[Any]:
+    """Items named in `order` take its sequence; the others stay behind the item they followed."""
+    del patched
+    key = field.merge_key if field is not None else None
+
+    def identity(item: Any) -> Any:
+        return item.get(key) if key and isinstance(item, dict) else item
+
+    wanted = [identity(item) for item in order]
+    ranked: list[tuple[int, int, Any]] = []
+    last = -1
+    for position, item in enumerate(items):
+        name = identity(item)
+        if name in wanted:
+            last = wanted.index(name)
+            ranked.append((last, 0, item))
+        else:
+            ranked.append((last, position + 1, item))
+    return [item for _, _, item in sorted(ranked, key=lambda entry: entry[:2])]
+
+
+def _without_directives(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {
+            key: _without_directives(item)
+            for key, item in value.items()
+            if not key.startswith(("$patch", _DELETE_PRIMITIVES, _ORDER, _RETAIN)) and item is not None
+        }
+    return _without_list_directives(value) if isinstance(value, list) else value
+
+
+def _without_list_directives(items: list[Any]) -> list[Any]:
+    return [_without_directives(item) for item in items if not (isinstance(item, dict) and set(item) == {_DIRECTIVE})]
