@@ -1,0 +1,119 @@
+"""The whole world in one process: API server, controllers, driver and both modes, joined by real sockets.
+
+Everything lives in one temporary directory that is removed with it. No fixed port is taken.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from csisidecar.config import AttacherSettings, HTTPConfig, KubeConfig, Listener, ProvisionerSettings, SidecarConfig
+from csisidecar.demo.controllers import ControllersOptions
+from csisidecar.demo.controllers import serve as serve_controllers
+from csisidecar.demo.props import NODE, ensure_cluster
+from csisidecar.kube import KubeClient, connect
+from csisidecar.plugins.attacher import Attacher
+from csisidecar.plugins.provisioner import Provisioner
+from csisidecar.runtime import background
+from csisidecar.sidecar import Sidecar
+from csisidecar.testing.apiserver import FakeAPIServer
+from csisidecar.testing.driver import DirectoryBackend, DriverSettings, FakeDriver
+from csisidecar.version import VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from csisidecar.clock import Clock
+
+SIDECAR_AGENT = f"csisidecar/{VERSION}"
+STORY_AGENT = f"csisidecar-demo-story/{VERSION}"
+PUBLISH_CONTEXT = {"devicePath": "/dev/disk/by-id/demo"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """Everything at work."""
+
+    server: FakeAPIServer
+    kubeconfig: Path
+    driver: FakeDriver
+    endpoint: str
+    """Of the driver's socket: ``unix:///path``."""
+    volumes_directory: Path
+    """Where the driver keeps the volumes' bytes, a directory each."""
+    sidecar: Sidecar
+    client: KubeClient
+    """The story's own."""
+
+
+@asynccontextmanager
+async def set_up(clock: Clock, *, trouble: Sequence[str] = (), audit: Path | None = None) -> AsyncIterator[Stage]:
+    """A stage on which both modes are ready; all of it ends with the block.
+
+    Args:
+        clock: the process's.
+        trouble: orders; those that begin with an RPC's name go to the driver, others to the API server.
+        audit: where to write each API request as a line of JSON.
+
+    Raises:
+        ConfigError: an order for trouble cannot be understood.
+        StartupError: the sidecar cannot work with the driver.
+        Exception: a part of the stage failed; the block is cancelled then.
+    """
+    for_driver = tuple(order for order in trouble if order[:1].isupper())
+    for_server = tuple(order for order in trouble if order not in for_driver)
+    root = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="csisidecar-demo-"))
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(asyncio.to_thread, shutil.rmtree, root, True)
+        server = await stack.enter_async_context(FakeAPIServer(audit=audit, clock=clock))
+        kubeconfig = root / "kubeconfig"
+        server.write_kubeconfig(kubeconfig)
+        backend = DirectoryBackend(root / "driver")
+        driver = FakeDriver(DriverSettings(publish_context=PUBLISH_CONTEXT), backend=backend, trouble=for_driver)
+        endpoint = await stack.enter_async_context(driver.serving(root / "csi.sock"))
+        session = await stack.enter_async_context(
+            connect(KubeConfig(kubeconfig=str(kubeconfig), user_agent=STORY_AGENT))
+        )
+        client = KubeClient(session)
+        await ensure_cluster(client, driver=driver.settings.name, nodes={NODE: driver.settings.node_id})
+        await _run_controllers(stack, kubeconfig, clock)
+        sidecar = build_sidecar(kubeconfig, endpoint, clock)
+        await stack.enter_async_context(background(sidecar.run(), name="sidecar"))
+        for order in for_server:
+            server.trouble.add(order)
+        yield Stage(
+            server=server,
+            kubeconfig=kubeconfig,
+            driver=driver,
+            endpoint=endpoint,
+            volumes_directory=root / "driver" / "volumes",
+            sidecar=sidecar,
+            client=client,
+        )
+
+
+async def _run_controllers(stack: AsyncExitStack, kubeconfig: Path, clock: Clock) -> None:
+    """Start the controllers and wait until they work."""
+    ready = asyncio.Event()
+    options = ControllersOptions(kubeconfig=str(kubeconfig))
+    work = serve_controllers(options, on_ready=ready.set, clock=clock)
+    await stack.enter_async_context(background(work, name="demo controllers"))
+    await ready.wait()
+
+
+def build_sidecar(kubeconfig: Path, endpoint: str, clock: Clock) -> Sidecar:
+    """Both modes as `csisidecar run --mode=all` has them, but with HTTP on a free loopback port."""
+    config = SidecarConfig(
+        csi_endpoint=endpoint,
+        kube=KubeConfig(kubeconfig=str(kubeconfig), user_agent=SIDECAR_AGENT),
+        http=HTTPConfig(listeners=(Listener(address="127.0.0.1:0", flag="http-endpoint"),)),
+        shutdown_grace_s=5.0,
+    )
+    plugins = [Attacher(AttacherSettings()), Provisioner(ProvisionerSettings())]
+    return Sidecar(config, plugins=plugins, clock=clock)
