@@ -5,6 +5,7 @@ CsiSidecarError
 ├── StartupError              the process cannot start or go on; carries what upstream calls it
 │   ├── DriverUnreachableError  no connection to the driver in time
 │   ├── DriverIdentityError     no name, another name than expected, or it changed
+│   │   └── DriverReplacedError     another name after a reconnection
 │   └── UnsupportedDriverError  the driver lacks what a plugin needs
 ├── CSIError                  one CSI call failed: method and gRPC status
 ├── KubeError                 one API request failed: what, where, status
@@ -73,6 +74,10 @@ class DriverUnreachableError(StartupError):
 
 class DriverIdentityError(StartupError):
     """The driver gave no name, another one than asked for, or another one than before."""
+
+
+class DriverReplacedError(DriverIdentityError):
+    """Another driver answers at the socket after a reconnection; a new process has to meet it."""
 
 
 class UnsupportedDriverError(StartupError):

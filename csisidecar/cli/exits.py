@@ -13,6 +13,7 @@ from csisidecar.errors import (
     CSIError,
     CsiSidecarError,
     DriverLostError,
+    DriverReplacedError,
     DriverUnreachableError,
     LeaseLostError,
 )
@@ -62,10 +63,11 @@ def code_for(error: BaseException, modes: Sequence[str]) -> int:
         return USAGE if mode in {"attacher", "provisioner"} else FAILED  # the Go sidecars panic with 2
     if mode != "provisioner":
         return FAILED
-    if isinstance(error, (DriverUnreachableError, DriverLostError, LeaseLostError)):
+    if isinstance(error, (DriverUnreachableError, DriverReplacedError, DriverLostError, LeaseLostError)):
         return FAILED
-    if isinstance(error, CSIError):
-        return FAILED if error.method == "Probe" else FATAL
+    call = error if isinstance(error, CSIError) else error.__cause__
+    if isinstance(call, CSIError) and call.method == "Probe":
+        return FAILED
     return FATAL
 
 

@@ -87,7 +87,7 @@ def parse(words: Sequence[str], known: Mapping[str, Kind]) -> Parsed:
         try:
             value = kind.parse(text)
         except ValueError as error:
-            raise UsageError(f"--{name}={text} is not a valid {kind.name}: {error}") from None
+            raise UsageError(f"--{name}={text} is not a valid {kind.name or 'boolean'}: {error}") from None
         values[name] = kind.add(values[name], value) if kind.add and name in values else value
     return Parsed(values=values, notices=tuple(notices))
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _ABORT_LIMIT_S = 5.0
+_TURNS_OF_A_SIGNAL = 3
+"""Turns of the loop from a signal's byte in its pipe to the call of the handler: wake up, read, call."""
 _TERMINATION_LOG = Path("/dev/termination-log")
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -65,7 +67,8 @@ async def host(make: Callable[[], Hosted], modes: Sequence[str], report: Callabl
         loop.add_signal_handler(number, signals.received, number)
     try:
         hosted = make()
-        await asyncio.sleep(0)  # a signal that came during the imports is handled here
+        for _ in range(_TURNS_OF_A_SIGNAL):  # one that came during the imports is counted here
+            await asyncio.sleep(0)
         if signals.count:
             return OK
         signals.hosted = hosted
