@@ -242,7 +242,6 @@ class PluginHost:
             await self.elector.hold()
         except LeaseLostError as error:
             return error
-        return None
 
     async def _end_of_term(self) -> None:
         """The driver was replaced, or is gone for longer than its grace."""

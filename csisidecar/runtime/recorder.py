@@ -1,6 +1,7 @@
 """Kubernetes Events about objects: merged, written on a lane of their own, never raising into the caller.
 
-One object and reason has one live Event. Its first occurrence is created at once; repeats change its count,
+One object and reason has one live Event (a Normal one: object, reason and message). Its first occurrence is
+created at once; repeats change its count,
 message and time: each of the first five at once, later ones at most once a minute. What cannot be written is
 dropped after a few tries: an Event is news, not state.
 
@@ -108,7 +109,9 @@ class EventRecorder:
             return
         now = self._clock.now()
         message = clip(message, MESSAGE_BYTES)
-        key = (regarding.uid or f"{regarding.kind}/{regarding.namespace}/{regarding.name}", event_type, reason)
+        # Failures of one reason are one story, whatever each says; other news differs by what it says.
+        story = reason if event_type == "Warning" else f"{reason}: {message}"
+        key = (regarding.uid or f"{regarding.kind}/{regarding.namespace}/{regarding.name}", event_type, story)
         live = self._live.get(key)
         if live is None:
             self._sequence += 1
