@@ -290,9 +290,9 @@ async def test_driver_error_shows_with_its_code_and_is_retried_until_it_succeeds
 
 
 async def test_driver_that_never_answers_in_time_gives_deadline_exceeded() -> None:
-    world = World(volume(), node(), attachment(), timeout_s=2.0)
+    world = World(volume(), node(), attachment(), timeout_s=2.5)
     world.driver.publish = [Answer(delay_s=60.0)]
-    await world.run(2.5)
+    await world.run(3.0)
     assert world.status["attachError"] == {
         "message": "rpc error: code = DeadlineExceeded desc = context deadline exceeded",
         "time": "2026-11-21T12:00:02Z",

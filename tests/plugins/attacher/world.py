@@ -39,6 +39,10 @@ from csisidecar.testing.apiserver.status import Refusal
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
+    from csisidecar.clock import Clock
+    from csisidecar.kube import KubeSession
+    from csisidecar.plugin import Metrics
+
 DRIVER = "csi.test.io"
 FINALIZER = "external-attacher/csi-test-io"
 NODE_ID = "csi.alpha.kubernetes.io/node-id"
@@ -447,6 +451,29 @@ class Series:
 REAL = frozenset({"PUBLISH_UNPUBLISH_VOLUME"})
 
 
+@asynccontextmanager
+async def at_work(
+    plugin: Attacher, session: KubeSession, channel: DriverChannel, info: DriverInfo, metrics: Metrics, clock: Clock
+) -> AsyncIterator[None]:
+    """`plugin` built and running on these peers, from when its stores are synced to the end of the block."""
+    client = KubeClient(session, on_write=note_write)
+    stores = Stores(client.derive(on_write=None), clock=clock)
+    events = EventRecorder(client.derive(on_write=None), component="csi-attacher", clock=clock)
+    context = PluginContext(
+        driver=info, csi=CSIClient(channel), kube=client, stores=stores, events=events, metrics=metrics, clock=clock
+    )
+    controllers = plugin.build(context)
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(stores.run()), group.create_task(events.run())]
+        while stores.unsynced():  # noqa: ASYNC110 - the stores tell it in words, not as an event
+            await asyncio.sleep(0.001)
+        host = Host(stores=stores, clock=clock)
+        tasks += [group.create_task(controller.run(host)) for controller in controllers]
+        yield
+        for task in tasks:
+            task.cancel()
+
+
 class World:
     """What a test arranges, lets run, and looks at."""
 
@@ -475,36 +502,16 @@ class World:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """The attacher at work, stores synced."""
-        clock = LoopClock()
-        client = KubeClient(self.api, on_write=note_write)
-        stores = Stores(client.derive(on_write=None), clock=clock)
-        events = EventRecorder(client.derive(on_write=None), component="csi-attacher", clock=clock)
         channel = DriverChannel.in_memory([self.driver])
         await channel.connect()
-        context = PluginContext(
-            driver=DriverInfo(
-                name=DRIVER,
-                plugin_capabilities=frozenset({"CONTROLLER_SERVICE"}),
-                controller_capabilities=self.capabilities,
-            ),
-            csi=CSIClient(channel),
-            kube=client,
-            stores=stores,
-            events=events,
-            metrics=self.numbers,
-            clock=clock,
+        info = DriverInfo(
+            name=DRIVER,
+            plugin_capabilities=frozenset({"CONTROLLER_SERVICE"}),
+            controller_capabilities=self.capabilities,
         )
-        controllers = Attacher(self.settings).build(context)
         try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(stores.run()), group.create_task(events.run())]
-                while stores.unsynced():  # noqa: ASYNC110 - the stores tell it in words, not as an event
-                    await asyncio.sleep(0.001)
-                host = Host(stores=stores, clock=clock)
-                tasks += [group.create_task(controller.run(host)) for controller in controllers]
+            async with at_work(Attacher(self.settings), self.api, channel, info, self.numbers, LoopClock()):
                 yield
-                for task in tasks:
-                    task.cancel()
         finally:
             channel.close()
 
