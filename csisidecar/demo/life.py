@@ -53,6 +53,8 @@ class VolumeLife:
     volumes_directory: Path
     teller: Teller
     step_timeout_s: float
+    on_step: Callable[[str], None]
+    """Told the name of each step when it begins."""
     step: str = "start"
     claim: dict[str, Any] | None = None
     volume_name: str = ""
@@ -85,7 +87,7 @@ class VolumeLife:
         return self.volumes_directory / self.handle
 
     async def _claim_is_created(self) -> None:
-        self.step = "claim created"
+        self._begin("claim created")
         await self.client.create(PERSISTENT_VOLUME_CLAIMS, build_claim(CLAIM, size=SIZE), namespace=NAMESPACE)
         self.claim = await self._read(PERSISTENT_VOLUME_CLAIMS, CLAIM, NAMESPACE)
         self._check(self.claim["status"].get("phase") == "Pending", "the claim is not Pending")
@@ -93,7 +95,7 @@ class VolumeLife:
         self.teller.verified(f"claim is there, phase Pending, uid {self.claim['metadata']['uid']}")
 
     async def _driver_creates(self) -> None:
-        self.step = "CreateVolume called"
+        self._begin("CreateVolume called")
         name = f"pvc-{self._claim['metadata']['uid']}"
         record = await self._until(lambda: self.driver.volume_named(name), f"the driver has no volume {name}")
         self.handle = record.id
@@ -103,7 +105,7 @@ class VolumeLife:
         self.teller.verified(f"directory {self.directory.name}/ exists, {record.capacity_bytes:,} bytes granted")
 
     async def _volume_is_saved(self) -> None:
-        self.step = "PersistentVolume saved"
+        self._begin("PersistentVolume saved")
         self.volume_name = f"pvc-{self._claim['metadata']['uid']}"
         key = ObjectKey("", self.volume_name)
         await self._until(lambda: self.observer.volumes.get(key), f"there is no PersistentVolume {key.name}")
@@ -118,7 +120,7 @@ class VolumeLife:
         self.teller.verified(f"handle, driver, claimRef and policy Delete as they should be; capacity {size}")
 
     async def _claim_is_bound(self) -> None:
-        self.step = "claim Bound"
+        self._begin("claim Bound")
         key = ObjectKey(NAMESPACE, CLAIM)
 
         def is_bound() -> bool:
@@ -135,7 +137,7 @@ class VolumeLife:
         self.teller.verified("claim and PersistentVolume name each other, both are Bound")
 
     async def _pod_is_scheduled(self) -> None:
-        self.step = "pod scheduled"
+        self._begin("pod scheduled")
         await self.client.create(PODS, build_pod(POD, CLAIM), namespace=NAMESPACE)
         self.teller.happened("user", f"pod {NAMESPACE}/{POD} created, it mounts the claim")
         key = ObjectKey(NAMESPACE, POD)
@@ -151,7 +153,7 @@ class VolumeLife:
         self.teller.verified(f"spec.nodeName is {NODE}")
 
     async def _volume_is_attached(self) -> None:
-        self.step = "VolumeAttachment attached"
+        self._begin("VolumeAttachment attached")
 
         def attached() -> str | None:
             for attachment in self.observer.attachments.values():
@@ -176,7 +178,7 @@ class VolumeLife:
         self.teller.verified(f"status.attached is true; the driver has it published to {', '.join(nodes)}")
 
     async def _pod_writes(self) -> None:
-        self.step = "bytes written"
+        self._begin("bytes written")
         key = ObjectKey(NAMESPACE, POD)
 
         def is_running() -> bool:
@@ -193,7 +195,7 @@ class VolumeLife:
         self.teller.verified(f"{len(read)} bytes read back from the driver's directory, sha256 {digest}…")
 
     async def _pod_is_deleted(self) -> None:
-        self.step = "pod deleted"
+        self._begin("pod deleted")
         await self.client.delete(PODS, POD, namespace=NAMESPACE)
         key = ObjectKey(NAMESPACE, POD)
         await self._until(lambda: self.observer.pods.get(key) is None, "the pod is still there")
@@ -202,7 +204,7 @@ class VolumeLife:
         self.teller.verified("the pod is gone")
 
     async def _volume_is_detached(self) -> None:
-        self.step = "detached"
+        self._begin("detached")
         key = ObjectKey("", self.attachment)
         await self._until(lambda: self.observer.attachments.get(key) is None, "the VolumeAttachment is still there")
         self.teller.happened("attacher", f"VolumeAttachment {_short(self.attachment)} detached and gone")
@@ -212,7 +214,7 @@ class VolumeLife:
         self.teller.verified("no VolumeAttachment; published to no node; the bytes are still there")
 
     async def _claim_is_deleted(self) -> None:
-        self.step = "claim deleted"
+        self._begin("claim deleted")
         await self.client.delete(PERSISTENT_VOLUME_CLAIMS, CLAIM, namespace=NAMESPACE)
         key = ObjectKey(NAMESPACE, CLAIM)
         await self._until(lambda: self.observer.claims.get(key) is None, "the claim is still there")
@@ -221,14 +223,14 @@ class VolumeLife:
         self.teller.verified("the claim is gone")
 
     async def _driver_deletes(self) -> None:
-        self.step = "DeleteVolume called"
+        self._begin("DeleteVolume called")
         await self._until(lambda: self.handle not in self.driver.volumes, "the driver still has the volume")
         self.teller.happened("driver", f"DeleteVolume {self.handle}")
         self._check(bool(self.driver.calls("DeleteVolume")), "DeleteVolume was never called")
         self.teller.verified("the driver knows the volume no more")
 
     async def _volume_is_gone(self) -> None:
-        self.step = "PersistentVolume gone"
+        self._begin("PersistentVolume gone")
         key = ObjectKey("", self.volume_name)
         await self._until(lambda: self.observer.volumes.get(key) is None, "the PersistentVolume is still there")
         await self._is_gone(PERSISTENT_VOLUMES, self.volume_name)
@@ -242,6 +244,10 @@ class VolumeLife:
         if self.claim is None:
             raise StepFailed(self.step, "there is no claim yet")
         return self.claim
+
+    def _begin(self, step: str) -> None:
+        self.step = step
+        self.on_step(step)
 
     async def _until(self, find: Callable[[], T | bool | None], otherwise: str) -> T:
         try:

@@ -23,6 +23,7 @@ from csisidecar.plugins.provisioner import Provisioner
 from csisidecar.runtime import background
 from csisidecar.sidecar import Sidecar
 from csisidecar.testing.apiserver import FakeAPIServer
+from csisidecar.testing.apiserver import Trouble as ServerTrouble
 from csisidecar.testing.driver import DirectoryBackend, DriverSettings, FakeDriver
 from csisidecar.version import VERSION
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from csisidecar.clock import Clock
+    from csisidecar.plugin import Plugin
 
 SIDECAR_AGENT = f"csisidecar/{VERSION}"
 STORY_AGENT = f"csisidecar-demo-story/{VERSION}"
@@ -62,12 +64,10 @@ async def set_up(clock: Clock, *, trouble: Sequence[str] = (), audit: Path | Non
         audit: where to write each API request as a line of JSON.
 
     Raises:
-        ConfigError: an order for trouble cannot be understood.
         StartupError: the sidecar cannot work with the driver.
         Exception: a part of the stage failed; the block is cancelled then.
     """
-    for_driver = tuple(order for order in trouble if order[:1].isupper())
-    for_server = tuple(order for order in trouble if order not in for_driver)
+    for_driver, for_server = _sort_orders(trouble)
     root = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="csisidecar-demo-"))
     async with AsyncExitStack() as stack:
         stack.push_async_callback(asyncio.to_thread, shutil.rmtree, root, True)
@@ -98,6 +98,24 @@ async def set_up(clock: Clock, *, trouble: Sequence[str] = (), audit: Path | Non
         )
 
 
+def check_orders(trouble: Sequence[str]) -> None:
+    """Read the orders for trouble without giving them.
+
+    Raises:
+        ConfigError: one cannot be understood.
+    """
+    for_driver, for_server = _sort_orders(trouble)
+    FakeDriver(trouble=for_driver)
+    for order in for_server:
+        ServerTrouble.parse(order)
+
+
+def _sort_orders(trouble: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The driver's orders, which begin with the name of an RPC, and the API server's, which begin with a verb."""
+    for_driver = tuple(order for order in trouble if order.lstrip()[:1].isupper())
+    return for_driver, tuple(order for order in trouble if order not in for_driver)
+
+
 async def _run_controllers(stack: AsyncExitStack, kubeconfig: Path, clock: Clock) -> None:
     """Start the controllers and wait until they work."""
     ready = asyncio.Event()
@@ -115,5 +133,5 @@ def build_sidecar(kubeconfig: Path, endpoint: str, clock: Clock) -> Sidecar:
         http=HTTPConfig(listeners=(Listener(address="127.0.0.1:0", flag="http-endpoint"),)),
         shutdown_grace_s=5.0,
     )
-    plugins = [Attacher(AttacherSettings()), Provisioner(ProvisionerSettings())]
+    plugins: list[Plugin] = [Attacher(AttacherSettings()), Provisioner(ProvisionerSettings())]
     return Sidecar(config, plugins=plugins, clock=clock)

@@ -11,9 +11,10 @@ from csisidecar.clock import Clock, SystemClock
 from csisidecar.demo.life import StepFailed, VolumeLife
 from csisidecar.demo.observer import Observer
 from csisidecar.demo.props import WAITING_CLASS
-from csisidecar.demo.stage import SIDECAR_AGENT, Stage, set_up
+from csisidecar.demo.stage import SIDECAR_AGENT, Stage, check_orders, set_up
 from csisidecar.demo.teller import Teller
-from csisidecar.errors import ConfigError, CsiSidecarError
+from csisidecar.errors import ConfigError, CsiSidecarError, KubeError
+from csisidecar.runtime import unwrap
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -46,6 +47,7 @@ class DemoOptions:
     def __post_init__(self) -> None:
         if self.step_timeout_s < 0:
             raise ConfigError(f"--step-timeout={self.step_timeout_s:g}s must not be negative")
+        check_orders(self.trouble)
 
     @property
     def effective_step_timeout_s(self) -> float:
@@ -58,50 +60,66 @@ async def run(options: DemoOptions) -> int:
 
     Returns:
         0 if every step was verified, else 1.
-
-    Raises:
-        ConfigError: an order for trouble cannot be understood.
     """
     clock = SystemClock()
     began = clock.monotonic()
     teller = Teller(lambda: clock.monotonic() - began)
     teller.title("csisidecar demo: the life of one volume")
-    async with set_up(clock, trouble=options.trouble, audit=options.audit) as stage:
-        told = await _tell(stage, options, teller, clock)
-        if told and options.keep:
-            await _keep(stage, teller)
-        return 0 if told else 1
+    story = Story(options=options, teller=teller, clock=clock)
+    try:
+        async with set_up(clock, trouble=options.trouble, audit=options.audit) as stage:
+            return await story.tell(stage)
+    except (CsiSidecarError, ExceptionGroup) as error:
+        # A part of the stage gave up, and took the story with it.
+        teller.failed(story.step, [str(unwrap(error))])
+        return 1
 
 
-async def _tell(stage: Stage, options: DemoOptions, teller: Teller, clock: Clock) -> bool:
-    """Whether every step happened and was verified."""
-    timeout_s = options.effective_step_timeout_s
-    step = "start"
-    async with Observer.opened(stage.client, clock) as observer:
-        try:
-            await _wait_until_ready(stage, observer, teller, timeout_s)
-            began, first_record = clock.monotonic(), len(stage.server.audit)
+@dataclass(kw_only=True)
+class Story:
+    """One telling."""
+
+    options: DemoOptions
+    teller: Teller
+    clock: Clock
+    step: str = "start"
+    """The step that is being told."""
+
+    async def tell(self, stage: Stage) -> int:
+        """Tell the story on `stage`, and stay there if asked to; the exit code."""
+        if not await self._is_told(stage):
+            return 1
+        if self.options.keep:
+            await _keep(stage, self.teller)
+        return 0
+
+    async def _is_told(self, stage: Stage) -> bool:
+        """Whether every step happened and was verified."""
+        timeout_s = self.options.effective_step_timeout_s
+        async with Observer.opened(stage.client, self.clock) as observer:
             life = VolumeLife(
                 client=stage.client,
                 observer=observer,
                 driver=stage.driver,
                 volumes_directory=stage.volumes_directory,
-                teller=teller,
+                teller=self.teller,
                 step_timeout_s=timeout_s,
+                on_step=self._note,
             )
             try:
+                await _wait_until_ready(stage, observer, self.teller, timeout_s)
+                began, first_record = self.clock.monotonic(), len(stage.server.audit)
                 await life.live_through()
-            finally:
-                step = life.step
-        except StepFailed as failure:
-            teller.failed(failure.step, [failure.why, *observer.complaints()])
-            return False
-        except CsiSidecarError as error:
-            teller.failed(step, [str(error), *observer.complaints()])
-            return False
-        total_s = clock.monotonic() - began
-    _summarize(stage, teller, list(stage.server.audit)[first_record:], total_s)
-    return True
+            except (StepFailed, KubeError) as failure:
+                why = failure.why if isinstance(failure, StepFailed) else str(failure)
+                self.teller.failed(self.step, [why, *observer.complaints()])
+                return False
+            total_s = self.clock.monotonic() - began
+        _summarize(stage, self.teller, list(stage.server.audit)[first_record:], total_s)
+        return True
+
+    def _note(self, step: str) -> None:
+        self.step = step
 
 
 async def _wait_until_ready(stage: Stage, observer: Observer, teller: Teller, timeout_s: float) -> None:
@@ -114,11 +132,12 @@ async def _wait_until_ready(stage: Stage, observer: Observer, teller: Teller, ti
     teller.happened("driver", f"{stage.driver.settings.name} at {stage.endpoint}")
     health = stage.sidecar.health
     try:
-        await observer.until(lambda: health.is_ready, timeout_s)
+        await observer.until(lambda: health.report().is_ok, timeout_s)
     except TimeoutError:
-        raise StepFailed("start", f"the sidecar is not ready after {timeout_s:g} s:\n{health.report()}") from None
-    addresses = ", ".join(stage.sidecar.http.addresses)
-    teller.happened("sidecar", f"attacher and provisioner ready; http://{addresses}/readyz")
+        why = f"the sidecar is not ready after {timeout_s:g} s:\n{health.report().text}"
+        raise StepFailed("start", why) from None
+    urls = [f"http://{host}:{port}/readyz" for host, port in stage.sidecar.http.addresses.values()]
+    teller.happened("sidecar", f"attacher and provisioner ready; {', '.join(urls)}")
 
 
 def _summarize(stage: Stage, teller: Teller, records: Sequence[AuditRecord], total_s: float) -> None:

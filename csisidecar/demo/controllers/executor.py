@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from csisidecar.backoff import Backoff
-from csisidecar.errors import NotFoundError
+from csisidecar.errors import ConflictError, NotFoundError, RetryAfter
 
 if TYPE_CHECKING:
     from csisidecar.demo.controllers.plan import Patch, Plan
@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from csisidecar.runtime import EventRecorder
 
 RETRY = Backoff(start_s=0.05, max_s=5.0, jitter=0.2)
-"""Conflicts with other writers are ordinary here, so the first retry is quick."""
+"""Retries of failed requests."""
+CONFLICT_S = 0.05
+"""Conflicts with other writers are ordinary here and no failures; the next look has the newer object."""
 
 
 class Executor:
@@ -31,7 +33,7 @@ class Executor:
         An object that is gone needs nothing more, so a 404 ends the plan quietly.
 
         Raises:
-            ConflictError: an object moved on since it was read; nothing after that write was made.
+            RetryAfter: an object moved on since it was read; nothing after that write was made.
             KubeError: a write failed; the ones before it are done and the next plan leaves them out.
         """
         seen: dict[tuple[Resource, ObjectKey], str] = {}
@@ -40,6 +42,8 @@ class Executor:
                 await self._write(patch, seen)
         except NotFoundError:
             return
+        except ConflictError as error:
+            raise RetryAfter(CONFLICT_S, str(error)) from error
         if plan.note is not None:
             from csisidecar.runtime import Regarding
 

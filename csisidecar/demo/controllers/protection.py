@@ -6,14 +6,14 @@ Source: Kubernetes `pkg/controller/volume/pvcprotection/pvc_protection_controlle
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from csisidecar.demo.controllers.executor import RETRY
+from csisidecar.demo.controllers.executor import CONFLICT_S, RETRY
 from csisidecar.demo.controllers.views import Pod  # noqa: TC001 - msgspec resolves field types when it decodes
-from csisidecar.errors import NotFoundError
-from csisidecar.kube import PatchType, add_finalizer, remove_finalizer
+from csisidecar.errors import ConflictError, InvalidError, NotFoundError, RetryAfter
+from csisidecar.kube import add_finalizer, remove_finalizer
 from csisidecar.kube.resources import PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, PODS, ObjectKey, Resource
 from csisidecar.runtime import DONE, Controller, Result, on_mapped, on_self
 
@@ -40,16 +40,25 @@ def is_user(pod: Pod, claim_name: str) -> bool:
 
 
 async def _put_on(kube: KubeClient, resource: Resource, obj: KubeObject, finalizer: str) -> None:
-    patch = add_finalizer(obj.finalizers, finalizer)
-    await kube.patch(resource, obj.name, patch, namespace=obj.namespace, patch_type=PatchType.JSON)
+    await _patch(kube, resource, obj, add_finalizer(obj.finalizers, finalizer))
 
 
 async def _take_off(kube: KubeClient, resource: Resource, obj: KubeObject, finalizer: str) -> None:
-    patch = remove_finalizer(obj.finalizers, finalizer)
+    await _patch(kube, resource, obj, remove_finalizer(obj.finalizers, finalizer))
+
+
+async def _patch(kube: KubeClient, resource: Resource, obj: KubeObject, patch: Sequence[Any]) -> None:
+    """Change the finalizers.
+
+    Raises:
+        RetryAfter: somebody else changed them meanwhile, which other finalizers' owners often do just then.
+    """
     try:
-        await kube.patch(resource, obj.name, patch, namespace=obj.namespace, patch_type=PatchType.JSON)
+        await kube.patch(resource, obj.name, patch, namespace=obj.namespace)
     except NotFoundError:
         return
+    except (ConflictError, InvalidError) as error:
+        raise RetryAfter(CONFLICT_S, str(error)) from error
 
 
 class ClaimProtection:
