@@ -64,6 +64,8 @@ def main(command: str, words: Sequence[str]) -> int:
         print(f"csisidecar {command}: {one_line(error)}", file=sys.stderr)
         return USAGE
     logs.set_up(logs.LogSettings(verbosity=parsed.values.get("v", 0), json=log_format == "json"))
+    if command == "demo" and "v" not in parsed.values:
+        logging.getLogger().setLevel(logging.WARNING)  # the story is on the terminal, not the log
     for notice in parsed.notices:
         logger.warning(notice.message, extra=dict(notice.fields))
     return run_loop(_serve(command, getattr(module, served.function), given, served.stopped))
@@ -87,7 +89,7 @@ async def _serve(command: str, function: Callable[[Any], Awaitable[int | None]],
         if not isinstance(cause, (CsiSidecarError, OSError)):
             logger.critical("Ended by an unexpected error", exc_info=cause)
         print(f"csisidecar {command}: {one_line(cause)}", file=sys.stderr)
-        return FAILED
+        return USAGE if isinstance(cause, ConfigError) else FAILED
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)

@@ -111,9 +111,9 @@ def _explained(flag: Flag) -> list[str]:
     text = flag.text
     if flag.state is not State.WORKS:
         text = f"[{flag.state.value}] {text}"
-    return [f"      {line}" for line in wrap(text, WIDTH - 6)]
+    return [f"      {line}" for line in wrap(text, WIDTH - 6, break_on_hyphens=False)]
 
 
 def _retired() -> list[str]:
     names = ", ".join(f"--{flag.name}" for flag in FLAGS if flag.group == RETIRED)
-    return wrap(f"Accepted from older manifests with a warning and no effect: {names}.", WIDTH)
+    return wrap(f"Accepted from older manifests with a warning and no effect: {names}.", WIDTH, break_on_hyphens=False)

@@ -111,7 +111,7 @@ def _run(command: _Command, words: Sequence[str]) -> int:
         modes = build.running_modes(values)
         logs.set_up(settings)
         if settings.json:
-            report = logger.error
+            report = _log_reason
         outside = build.Surroundings(env=os.environ, drop_in=bool(command.mode))
         launch = build.build(values, modes, outside)
         for notice in (
@@ -123,7 +123,7 @@ def _run(command: _Command, words: Sequence[str]) -> int:
             logger.warning(notice.message, extra=dict(notice.fields))
     except ConfigError as error:
         report(one_line(error))
-        if isinstance(error, UsageError) and report is not logger.error:
+        if isinstance(error, UsageError) and report is not _log_reason:
             _hint(command)
         return code_for(error, modes)
     return _host(launch, report)
@@ -154,6 +154,10 @@ def _stderr(command: _Command) -> Callable[[str], None]:
         print(f"{command.shown}: {reason}", file=sys.stderr)
 
     return report
+
+
+def _log_reason(reason: str) -> None:
+    logger.error("Ended with an error", extra={"reason": reason})
 
 
 def _hint(command: _Command) -> None:

@@ -88,9 +88,9 @@ def help_lines(flags: Mapping[str, OptionFlag]) -> list[str]:
     """The flags for a help text."""
     lines = []
     for name, flag in flags.items():
-        default = "required" if _is_required(flag.field) else _shown(flag.field)
+        default = _shown(flag)
         lines.append(f"  --{name} {flag.kind.name}".rstrip() + (f" ({default})" if default else ""))
-        lines += [f"      {line}" for line in wrap(flag.text, _WIDTH)]
+        lines += [f"      {line}" for line in wrap(flag.text, _WIDTH, break_on_hyphens=False)]
     return lines
 
 
@@ -98,10 +98,14 @@ def _is_required(field: dataclasses.Field[Any]) -> bool:
     return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
-def _shown(field: dataclasses.Field[Any]) -> str:
-    default = field.default
-    if default in {dataclasses.MISSING, None, "", ()} or default is False:
+def _shown(flag: OptionFlag) -> str:
+    default = flag.field.default
+    if _is_required(flag.field):
+        return "required"
+    if default is dataclasses.MISSING or default is False or default in {None, "", (), 0}:
         return ""
+    if flag.kind is kinds.DURATION:
+        return f"default {default:g}s"
     return f"default {str(default).lower() if isinstance(default, bool) else default}"
 
 
