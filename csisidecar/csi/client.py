@@ -51,8 +51,8 @@ from csisidecar.csi._generated.csi.v1 import (
     ValidateVolumeCapabilitiesRequest,
     ValidateVolumeCapabilitiesResponse,
 )
-from csisidecar.csi.published import PublishedPage, read_page
 from csisidecar.csi.redact import cut, redact
+from csisidecar.csi.wire import PublishedPage, ensure_whole, read_page
 from csisidecar.errors import CSIError, StatusCode
 
 if TYPE_CHECKING:
@@ -244,6 +244,7 @@ class CSIClient:
         migrated: str | None = None,
     ) -> _Reply:
         async def decode(raw: bytes) -> _Reply:
+            ensure_whole(raw)
             return reply_type.parse(raw)
 
         return await self._raw_call(method, request, timeout_s, migrated, decode)

@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from csisidecar.errors import ConfigError
 from csisidecar.testing.driver.records import SnapshotRecord, VolumeRecord
 
 if TYPE_CHECKING:
@@ -196,7 +197,15 @@ class DirectoryBackend:
 
 
 def _read(folder: Path, decode: Callable[[Mapping[str, Any]], _T]) -> list[_T]:
-    return [decode(json.loads(path.read_text())) for path in sorted(folder.glob("*.json"))]
+    records = []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            records.append(decode(json.loads(path.read_text())))
+        except (ValueError, KeyError, TypeError) as error:
+            raise ConfigError(
+                f"{path} is no record of this driver ({error}); remove it or give another --root"
+            ) from None
+    return records
 
 
 def _write(path: Path, data: Mapping[str, Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import functools
 import logging
 import re
@@ -184,19 +185,27 @@ class FakeDriver:
     async def serving(self, path: str | Path) -> AsyncIterator[str]:
         """Serves on a Unix socket for the life of the block; gives the endpoint, ``unix:///path``.
 
-        What the backend kept is loaded first. Leaving ends every connection and removes the socket.
+        What the backend kept is loaded first. A socket on which nobody listens any more is replaced. Leaving ends
+        every connection and removes the socket.
+
+        Raises:
+            OSError: another process serves there, or the socket cannot be made.
         """
         await self.load()
         path = Path(path)
+        await _refuse_if_served(path)
         server = _Server(self.services)
         await server.start(path=str(path))
+        own = path.stat().st_ino
         try:
             yield f"unix://{path}"
         finally:
             server.close()
             server.close_connections()
             await server.wait_closed()
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                if path.stat().st_ino == own:
+                    path.unlink()
 
     # ---- one call
 
@@ -248,6 +257,16 @@ class FakeDriver:
         if order.kind == "late" and order.code is not None:
             raise GRPCError(Status(order.code.value), order.message)
         return _spoil(reply, order.kind, call.request)
+
+
+async def _refuse_if_served(path: Path) -> None:
+    try:
+        _, writer = await asyncio.open_unix_connection(path)
+    except OSError:
+        return  # absent, stale or forbidden: making the server says what it is
+    writer.close()
+    await writer.wait_closed()
+    raise OSError(errno.EADDRINUSE, "another process serves there", str(path))
 
 
 def _spoil(reply: betterproto2.Message, kind: str, request: Any) -> betterproto2.Message:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from pathlib import Path
 
 from csisidecar.csi.channel import socket_path
+from csisidecar.errors import ConfigError
 from csisidecar.testing.driver.backend import DirectoryBackend
 from csisidecar.testing.driver.fake import FakeDriver
-from csisidecar.testing.driver.world import DriverSettings
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from csisidecar.testing.driver.world import ALL_CONTROLLER, ALL_NODE, DriverSettings
 
 _log = logging.getLogger(__name__)
+
+_TOPOLOGY = "VOLUME_ACCESSIBILITY_CONSTRAINTS"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,25 +23,84 @@ class DriverOptions:
     """How the embedded driver is to run."""
 
     endpoint: str
-    """Socket to serve on: ``unix:///path`` or ``/path``. A socket left behind by a killed process is replaced."""
-    root: Path
-    """Directory of the volumes; made if absent, kept when the driver ends."""
-    settings: DriverSettings = field(default_factory=DriverSettings)
+    """Socket to serve on: unix:///path or /path. A socket left behind by a killed process is replaced."""
+
+    root: Path | None = None
+    """Directory that holds the volumes; made if absent and kept when the driver ends. Default: the socket's path with
+    .volumes at its end."""
+
+    name: str = "directories.csi.demo"
+    """Name of the driver, as StorageClass provisioner and VolumeAttachment attacher have it."""
+
+    vendor_version: str = "1.0.0"
+    """Version it tells."""
+
+    node_id: str = "demo-node"
+    """Id of the node it stands for."""
+
+    nodes: tuple[str, ...] = ()
+    """Nodes a volume may be published to; default: any."""
+
+    capabilities: tuple[str, ...] = ()
+    """Controller capabilities it declares, by their CSI names; default: every one, "none": no one."""
+
+    without: tuple[str, ...] = ()
+    """Capabilities, of any kind, to leave out, for example PUBLISH_UNPUBLISH_VOLUME."""
+
+    attach_limit: int = 0
+    """Volumes that may be published to one node; 0 means no limit."""
+
+    topology: tuple[str, ...] = ()
+    """Segments of the node and its volumes, each as key=value; with any it declares topology."""
+
+    total_gib: int = 1024
+    """Space it has for volumes, in GiB; nothing of it is taken in advance."""
+
     trouble: tuple[str, ...] = ()
-    """Orders, in the form `csisidecar.testing.driver.trouble` documents."""
+    """What it does wrong: METHOD:KIND[=VALUE][xN], for example "CreateVolume:Internal=disk on fire x2". KIND is a
+    gRPC status, or delay=SECONDS, hang, late, lost, cut, empty, small, nosource, notready, silent, loop."""
+
+    def to_settings(self) -> DriverSettings:
+        """What the options say about the driver itself; raises ConfigError for what cannot be."""
+        segments = dict(self._segment(text) for text in self.topology)
+        if unknown := sorted(set(self.without) - ALL_CONTROLLER - ALL_NODE - {"CONTROLLER_SERVICE", _TOPOLOGY}):
+            raise ConfigError(f"--without={unknown[0]} is no capability of this driver")
+        if self.attach_limit < 0 or self.total_gib < 0:
+            raise ConfigError("--attach-limit and --total-gib cannot be negative")
+        declared = frozenset(self.capabilities) - {"none"} if self.capabilities else ALL_CONTROLLER
+        without = frozenset(self.without)
+        return DriverSettings(
+            name=self.name,
+            vendor_version=self.vendor_version,
+            node_id=self.node_id,
+            known_nodes=frozenset(self.nodes) or None,
+            plugin_capabilities=frozenset({"CONTROLLER_SERVICE", *([_TOPOLOGY] if segments else [])}) - without,
+            controller_capabilities=declared - without,
+            node_capabilities=ALL_NODE - without,
+            attach_limit=self.attach_limit,
+            topology=segments,
+            total_bytes=self.total_gib * 1024**3,
+        )
+
+    @staticmethod
+    def _segment(text: str) -> tuple[str, str]:
+        key, equals, value = text.partition("=")
+        if not key or not equals:
+            raise ConfigError(f"--topology={text} is not key=value")
+        return key, value
 
 
 async def serve(options: DriverOptions) -> None:
     """Serves until cancelled, then ends its connections and removes the socket.
 
     Raises:
-        ConfigError: an endpoint that is no Unix socket, or an order that cannot be understood.
+        ConfigError: an endpoint that is no Unix socket, or an order or a capability that does not exist.
         OSError: the socket or the directory cannot be made.
     """
     path = socket_path(options.endpoint)
-    backend = DirectoryBackend(options.root.absolute())
-    driver = FakeDriver(options.settings, backend=backend, trouble=options.trouble)
+    backend = DirectoryBackend((options.root or Path(f"{path}.volumes")).absolute())
+    driver = FakeDriver(options.to_settings(), backend=backend, trouble=options.trouble)
     async with driver.serving(path) as endpoint:
-        fields = {"driver": options.settings.name, "endpoint": endpoint, "root": str(backend.root)}
+        fields = {"driver": options.name, "endpoint": endpoint, "root": str(backend.root)}
         _log.info("The embedded driver serves", extra=fields)
         await asyncio.Event().wait()

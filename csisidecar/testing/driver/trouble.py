@@ -26,18 +26,24 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from csisidecar.csi import ControllerBase, IdentityBase, NodeBase
 from csisidecar.errors import ConfigError, StatusCode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+METHODS = frozenset(
+    path.rpartition("/")[2] for base in (IdentityBase(), ControllerBase(), NodeBase()) for path in base.__mapping__()
+)
+"""Every RPC the driver serves."""
+
 KINDS = frozenset(
     {"error", "delay", "hang", "late", "lost", "cut", "empty", "small", "nosource", "notready", "silent", "loop"}
 )
 _CODES = {code.label.lower(): code for code in StatusCode if code is not StatusCode.OK}
-_FORM = re.compile(
-    r"(?P<method>\*|[A-Z]\w+):(?P<kind>[A-Za-z_]+?)(?:=(?P<value>.*?))?(?:\s*x(?P<times>\d+))?", re.DOTALL
-)
+_PLAIN = re.compile(r"(\*|[A-Z]\w+):([A-Za-z_]+?)()(?:\s*x(\d+))?")
+_VALUED = re.compile(r"(\*|[A-Z]\w+):([A-Za-z_]+)=(.*?)(?:(?:\s+|(?<=\d))x(\d+))?", re.DOTALL)
+"""A count right behind a value must follow a digit or a space, so that "disk max2" stays a message."""
 
 
 @dataclass(kw_only=True)
@@ -65,23 +71,24 @@ class Trouble:
 
 def parse(text: str) -> Trouble:
     """The order in `text`; raises ConfigError that quotes it and says what is wrong."""
-    match = _FORM.fullmatch(text.strip())
+    match = _PLAIN.fullmatch(text.strip()) or _VALUED.fullmatch(text.strip())
     if match is None:
         raise ConfigError(f'trouble "{text}": write METHOD:KIND[=VALUE][xN], for example CreateVolume:Internal=full x2')
-    method, kind, value = match["method"], match["kind"], match["value"]
-    order = Trouble(method=method, kind=kind, times=int(match["times"]) if match["times"] else None)
+    method, kind, value, times = match.groups()
+    if method != "*" and method not in METHODS:
+        raise ConfigError(f'trouble "{text}": {method} is no RPC of CSI; known: {", ".join(sorted(METHODS))}')
+    order = Trouble(method=method, kind=kind, times=int(times) if times else None)
     if code := _code(kind):
         order.kind, order.code, order.message = "error", code, value or "ordered trouble"
-    elif kind == "late" and value is not None:
+    elif kind == "late" and value:
         label, _, message = value.partition("=")
         order.code, order.message = _code(label), message or "ordered trouble, after the work was done"
         if order.code is None:
             raise ConfigError(f'trouble "{text}": {label} is no gRPC status')
     elif kind == "delay":
-        try:
-            order.delay_s = float((value or "").removesuffix("s"))
-        except ValueError:
-            raise ConfigError(f'trouble "{text}": delay needs seconds, as in {method}:delay=3') from None
+        if not re.fullmatch(r"\d+(\.\d+)?s?", value or ""):
+            raise ConfigError(f'trouble "{text}": delay needs seconds, as in {method}:delay=3')
+        order.delay_s = float((value or "").removesuffix("s"))
     elif kind not in KINDS or kind == "error":
         known = ", ".join(sorted(KINDS - {"error"}))
         raise ConfigError(f'trouble "{text}": {kind} is neither a gRPC status nor one of {known}')

@@ -1,7 +1,8 @@
-"""Reads only volume ids and published nodes out of a ListVolumes answer, straight from the bytes.
+"""Protobuf's wire format by hand, for the two things generated code does badly; `client` is the one caller.
 
-Decoding 10,000 entries into message objects holds the loop for more than a second; walking the wire format takes a
-few hundredths, and it yields in between. `CSIClient.list_published` is the one caller.
+Volume ids and published nodes are read straight out of a ListVolumes answer: decoding 10,000 entries into message
+objects holds the loop for more than a second, walking the bytes takes a few hundredths and yields in between. And a
+message that was cut short is told from a whole one.
 """
 
 from __future__ import annotations
@@ -44,6 +45,12 @@ async def read_page(raw: bytes) -> PublishedPage:
         if count % YIELD_EVERY == 0:
             await asyncio.sleep(0)
     return PublishedPage(nodes_by_handle=nodes_by_handle, next_token=next_token)
+
+
+def ensure_whole(raw: bytes) -> None:
+    """Raises ValueError if the bytes are no whole message at their top level; betterproto2 takes cut ones as well."""
+    for _ in _fields(raw):
+        pass
 
 
 def _read_entry(raw: bytes) -> tuple[str, frozenset[str]] | None:
