@@ -1,1 +1,12 @@
-"""Filled by its room."""
+"""The provisioner: PersistentVolumeClaims of one driver → CreateVolume → PersistentVolumes, and back.
+
+`claims`, `volumes` and `unsaved` reconcile; `eligibility`, `data_source`, `refusals`, `create_request`, `answer`,
+`persistent_volume`, `deletion`, `outcome` and `history` are pure; `plugin` puts them together. The rest of the
+package imports from this door.
+"""
+
+from __future__ import annotations
+
+from csisidecar.plugins.provisioner.plugin import Provisioner, factory
+
+__all__ = ["Provisioner", "factory"]

@@ -1,0 +1,41 @@
+"""Event text of a failure that is not the first: what came first, how often, since when, and when again; pure.
+
+The first true error must not be hidden by what follows from it, such as ``Aborted: operation already exists``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from csisidecar.clock import rfc3339
+
+if TYPE_CHECKING:
+    from csisidecar.runtime import Attempt
+
+FIRST_LIMIT = 300
+"""Longest quoted first error, characters; an Event is read in one line of a terminal."""
+
+
+def with_history(text: str, attempt: Attempt) -> str:
+    """`text`, with the attempt's history after it from the second failure in a row on."""
+    if attempt.failures == 0 or attempt.since is None:
+        return text
+    first = attempt.first_failure
+    if len(first) > FIRST_LIMIT:
+        first = first[: FIRST_LIMIT - 1] + "…"
+    return (
+        f"{text} (first: {first}; {attempt.failures + 1} attempts since {rfc3339(attempt.since)};"
+        f" next in about {short_duration(attempt.next_delay_s)})"
+    )
+
+
+def short_duration(seconds: float) -> str:
+    """Whole seconds as Go prints a duration: ``4s``, ``1m4s``, ``5m0s``; below a second in milliseconds."""
+    if 0 < seconds < 1:
+        return f"{max(round(seconds * 1000), 1)}ms"
+    total = round(seconds)
+    hours, rest = divmod(total, 3600)
+    minutes, secs = divmod(rest, 60)
+    if hours:
+        return f"{hours}h{minutes}m{secs}s"
+    return f"{minutes}m{secs}s" if minutes else f"{secs}s"

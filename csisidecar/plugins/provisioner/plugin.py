@@ -1,0 +1,185 @@
+"""The provisioner as a plugin: which stores it asks for, which controllers it is made of."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import fields
+from typing import TYPE_CHECKING
+
+from csisidecar.backoff import Backoff
+from csisidecar.config import PluginSettings, ProvisionerSettings
+from csisidecar.kube import (
+    PERSISTENT_VOLUME_CLAIMS,
+    PERSISTENT_VOLUMES,
+    STORAGE_CLASSES,
+    Claim,
+    StorageClass,
+    Volume,
+    compact_claim,
+    compact_volume,
+)
+from csisidecar.plugins.attachment_store import attachments
+from csisidecar.plugins.life_metrics import LifeMetrics
+from csisidecar.plugins.provisioner import eligibility, names
+from csisidecar.plugins.provisioner.claims import ClaimReconciler
+from csisidecar.plugins.provisioner.memory import Memory
+from csisidecar.plugins.provisioner.metrics import ProvisionerMetrics
+from csisidecar.plugins.provisioner.saving import BY_UID, VolumeSaver
+from csisidecar.plugins.provisioner.unsaved import UnsavedReconciler
+from csisidecar.plugins.provisioner.volumes import VolumeReconciler
+from csisidecar.runtime import Controller, every, on_mapped
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+    from csisidecar.kube import Attachment
+    from csisidecar.plugin import PluginContext
+    from csisidecar.runtime import Change, Store, Trigger
+
+WAITING_BY_CLASS = "waiting by class"
+"""Index of the claim store: class name → claims of ours without a volume."""
+
+SAVE_WORKERS = 4
+"""Source: sig-storage-lib-external-provisioner `controller/controller.go`, DefaultThreadiness."""
+
+
+class Provisioner:
+    """Makes volumes for claims and deletes them after their PVs were released."""
+
+    name = "provisioner"
+
+    def __init__(self, settings: ProvisionerSettings) -> None:
+        self.settings = settings
+        self._memory = Memory()
+        self._identity = ""
+
+    def lease_name(self, driver_name: str) -> str:
+        """The Go provisioner's Lease, so that both cannot lead at once."""
+        return names.lease_name(driver_name)
+
+    def build(self, ctx: PluginContext) -> Sequence[Controller[Any]]:
+        """One controller for claims, one for volumes, one for PVs that could not be stored."""
+        settings, memory = self.settings, self._memory
+        if not self._identity:
+            stamp_ms = int(ctx.clock.now().timestamp() * 1000)
+            self._identity = f"{stamp_ms}-{random.randint(0, 9999)}-{ctx.driver.name}"  # noqa: S311 - a label, no secret
+        claims = ctx.stores.get(PERSISTENT_VOLUME_CLAIMS, Claim, compact=compact_claim)
+        claims.add_index(BY_UID, lambda claim: (claim.uid,))
+        claims.add_index(WAITING_BY_CLASS, _class_waited_for(ctx.driver.name))
+        volumes = ctx.stores.get(PERSISTENT_VOLUMES, Volume, compact=compact_volume)
+        classes = ctx.stores.get(STORAGE_CLASSES, StorageClass)
+        attached = attachments(ctx) if ctx.driver.has_controller("PUBLISH_UNPUBLISH_VOLUME") else None
+
+        metrics, life = ProvisionerMetrics(ctx.metrics), LifeMetrics(ctx.metrics, ctx.clock)
+        life.watch_pending("provision", lambda: list(memory.claims_seen.values()))
+        life.watch_pending("delete", lambda: list(memory.volumes_seen.values()))
+
+        backoff = Backoff(start_s=settings.retry_interval_start_s, max_s=settings.retry_interval_max_s)
+        saver = VolumeSaver(ctx, settings, memory, claims, life)
+        unsaved: Controller[str] = Controller(
+            name="unsavedpvs",
+            reconciler=UnsavedReconciler(ctx, memory, claims, saver),
+            triggers=[every(settings.retry_interval_max_s, lambda: list(memory.unsaved))],
+            workers=SAVE_WORKERS,
+            backoff=backoff,
+        )
+        claim_controller: Controller[str] = Controller(
+            name="claims",
+            reconciler=ClaimReconciler(
+                ctx,
+                settings,
+                memory,
+                claims=claims,
+                classes=classes,
+                volumes=volumes,
+                saver=saver,
+                save_later=unsaved.requeue,
+                metrics=metrics,
+                life=life,
+                identity=self._identity,
+            ),
+            triggers=[
+                on_mapped(claims, lambda claim: (claim.uid,), when=_claim_matters(memory), deletes=True),
+                on_mapped(classes, _claims_waiting_in(claims), when=lambda change: not change.is_resync),
+                # A claim that is gone from the store fires no trigger; what may be running for it does not wait
+                # for luck.
+                every(settings.retry_interval_max_s, _gone_but_unfinished(claims, memory)),
+            ],
+            workers=settings.worker_threads,
+            backoff=backoff,
+            resync_s=settings.resync_s,
+        )
+        own_names = names.own_names(ctx.driver.name)
+        volume_controller: Controller[str] = Controller(
+            name="volumes",
+            reconciler=VolumeReconciler(
+                ctx,
+                settings,
+                memory,
+                claims=claims,
+                classes=classes,
+                volumes=volumes,
+                attachments=attached,
+                metrics=metrics,
+                life=life,
+            ),
+            triggers=[
+                on_mapped(
+                    volumes,
+                    lambda volume: (volume.name,),
+                    when=lambda change: change.new is not None and eligibility.needs_attention(change.new, own_names),
+                ),
+                *_wake_when_detached(attached, volumes),
+            ],
+            workers=settings.worker_threads,
+            backoff=backoff,
+            resync_s=settings.resync_s,
+        )
+        return [claim_controller, volume_controller, unsaved]
+
+
+def _class_waited_for(driver_name: str) -> Callable[[Claim], Sequence[str]]:
+    def class_of(claim: Claim) -> Sequence[str]:
+        waits = not claim.spec.volume_name and eligibility.is_claim_ours(claim, driver_name)
+        return (claim.class_name,) if waits else ()
+
+    return class_of
+
+
+def _claims_waiting_in(claims: Store[Claim]) -> Callable[[StorageClass], Sequence[str]]:
+    return lambda storage_class: [claim.uid for claim in claims.by_index(WAITING_BY_CLASS, storage_class.name)]
+
+
+def _claim_matters(memory: Memory) -> Callable[[Change[Claim]], bool]:
+    def matters(change: Change[Claim]) -> bool:
+        if change.new is None:
+            # Deletion hurries nothing: what may be running goes on at its own pace.
+            return change.obj.uid not in memory.in_progress
+        if change.new.uid in memory.in_progress or not change.new.spec.volume_name:
+            return True
+        return change.old is None or change.old.uid != change.new.uid or not change.old.spec.volume_name
+
+    return matters
+
+
+def _gone_but_unfinished(claims: Store[Claim], memory: Memory) -> Callable[[], Sequence[str]]:
+    return lambda: [uid for uid in memory.in_progress if not claims.by_index(BY_UID, uid)]
+
+
+def _wake_when_detached(attached: Store[Attachment] | None, volumes: Store[Volume]) -> Sequence[Trigger[str]]:
+    if attached is None:
+        return ()
+
+    def released(attachment: Attachment) -> Sequence[str]:
+        volume = volumes.find(attachment.volume_name)
+        return (volume.name,) if volume is not None and eligibility.should_delete(volume) else ()
+
+    return (on_mapped(attached, released, only_deletes=True),)
+
+
+def factory(settings: PluginSettings) -> Provisioner:
+    """The provisioner for the entry point ``provisioner``; plain settings get its own defaults for the rest."""
+    if not isinstance(settings, ProvisionerSettings):
+        settings = ProvisionerSettings(**{f.name: getattr(settings, f.name) for f in fields(PluginSettings)})
+    return Provisioner(settings)

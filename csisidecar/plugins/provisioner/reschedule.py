@@ -1,0 +1,39 @@
+"""Giving a claim back to the scheduler, so that it may choose another node."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from csisidecar.errors import KubeError
+from csisidecar.kube import PERSISTENT_VOLUME_CLAIMS
+from csisidecar.plugins.provisioner import names
+
+if TYPE_CHECKING:
+    from csisidecar.kube import Claim, KubeClient
+
+logger = logging.getLogger(__name__)
+
+
+async def give_up_node(kube: KubeClient, claim: Claim) -> bool:
+    """Take the selected node off the claim; whether that was done.
+
+    False leaves the claim to its backoff: no node was selected, or the API server refused, or the claim is not
+    as it was judged. The claim is read anew and written whole, as the shipped role allows no patch.
+
+    Source: sig-storage-lib-external-provisioner `controller/controller.go`, rescheduleProvisioning.
+    """
+    node = claim.annotations.get(names.SELECTED_NODE)
+    if node is None:
+        return False
+    try:
+        live = await kube.get(PERSISTENT_VOLUME_CLAIMS, claim.name, namespace=claim.namespace)
+        annotations = live["metadata"].get("annotations") or {}
+        if live["metadata"].get("uid") != claim.uid or annotations.get(names.SELECTED_NODE) != node:
+            return False
+        del annotations[names.SELECTED_NODE]
+        await kube.update(PERSISTENT_VOLUME_CLAIMS, live)
+    except KubeError as error:
+        logger.info("volume rescheduling failed", extra={"claim": str(claim.key), "error": str(error)})
+        return False
+    return True
