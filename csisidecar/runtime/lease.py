@@ -27,7 +27,7 @@ from csisidecar.errors import (
 from csisidecar.kube import LEASES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
     from datetime import datetime
 
     from csisidecar.clock import Clock
@@ -43,6 +43,9 @@ _RELEASE_TRIES = 3
 _QUICK_RETRIES = 5
 """Tries in one retry period after a renewal that failed."""
 _ATTEMPTS_KEPT = 32
+
+_LATE = 5
+"""An update unanswered after this part of the renew deadline is late."""
 
 Transition = Literal["became", "stopped"]
 
@@ -319,16 +322,8 @@ class _Lease:
     async def try_hold(self) -> bool:
         """Take or renew; whether it is ours. An API error leaves things as they were and shows in `trouble`."""
         self.trouble, self.was_slow, self.free_in_s = None, False, None
-        # Half the renew deadline, so that a hanging connection leaves time for another one.
-        # Source: csi-lib-utils and kube-controller-manager use the same bound for their lease clients.
-        limit_s = max(1.0, self._config.renew_deadline_s / 2)
         try:
-            async with asyncio.timeout(limit_s):
-                await self._step()
-        except TimeoutError:
-            self.trouble = UnreachableError(
-                f"no answer within {limit_s:g} s", verb="update", resource=LEASES.full_name, name=self.place
-            )
+            await self._step()
         except (AlreadyExistsError, ConflictError) as error:
             # Somebody was faster. Only a holder must hurry to look again.
             self.trouble = error if self.is_held else None
@@ -344,10 +339,10 @@ class _Lease:
             try:
                 if stored is None:
                     # A write of ours may be stored although we never saw the answer.
-                    stored = await self._client.get(LEASES, self._name, namespace=self.namespace)
+                    stored = await self._fetch()
                     if not self._is_ours(_spec(stored)):
                         return
-                await self._client.update(LEASES, self._released(stored))
+                await self._bounded("update", self._client.update(LEASES, self._released(stored)))
             except (ConflictError, UnreachableError):
                 stored = None
             except NotFoundError:
@@ -361,21 +356,51 @@ class _Lease:
     async def _step(self) -> None:
         if self._stored is not None:
             try:
-                await self._put(self._stored)
+                await self._renew(self._stored)
             except (ConflictError, NotFoundError):
                 self.was_slow = True
             else:
                 return
+        await self._look_and_act()
+
+    async def _renew(self, stored: Mapping[str, Any]) -> None:
+        """One update; when its answer is late, a second way to the same end beside it.
+
+        A reply that was lost, or a connection that died silently, must not cost the lease, and a server that is
+        merely slow must be given the whole time: so nothing is cut off, and the first to succeed decides.
+        """
+        async with asyncio.TaskGroup() as group:
+            running = {group.create_task(_outcome(self._put(stored)))}
+            await asyncio.wait(running, timeout=self._config.renew_deadline_s / _LATE)
+            if not any(task.done() for task in running):
+                self.was_slow = True
+                running.add(group.create_task(_outcome(self._look_and_act())))
+            failure: KubeError | None = None
+            while running:
+                done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                outcomes = [task.result() for task in done]
+                if None in outcomes:
+                    failure = None
+                    break
+                failure = outcomes[0]
+            for task in running:
+                task.cancel()
+        if failure is not None:
+            raise failure
+
+    async def _look_and_act(self) -> None:
         try:
-            found = await self._client.get(LEASES, self._name, namespace=self.namespace)
+            found = await self._fetch()
         except NotFoundError:
             await self._create()
             return
         spec = _spec(found)
         if self._is_ours(spec):
             # Stored although we may never have seen the answer; its age counts from when it was sent.
-            self._stored = found
-            self.confirmed_s = max(self.confirmed_s, self._attempts[spec["renewTime"]])
+            sent_s = self._attempts[spec["renewTime"]]
+            if sent_s > self.confirmed_s:
+                self._confirm(found, sent_s)
+                return
             await self._put(found)
             return
         was_held, self._stored = self.is_held, None
@@ -383,6 +408,22 @@ class _Lease:
         # A Lease that was taken from us is not taken back in the same breath: somebody may work under it.
         if not was_held and self._is_free(spec):
             await self._put(found)
+
+    async def _fetch(self) -> dict[str, Any]:
+        return await self._bounded("get", self._client.get(LEASES, self._name, namespace=self.namespace))
+
+    async def _bounded(self, verb: str, request: Awaitable[dict[str, Any]]) -> dict[str, Any]:
+        """A request of at most half the renew deadline, so that a dead connection leaves time for another one.
+
+        Source: csi-lib-utils `leaderelection` gives its client the same bound.
+        """
+        limit_s = max(1.0, self._config.renew_deadline_s / 2)
+        try:
+            async with asyncio.timeout(limit_s):
+                return await request
+        except TimeoutError as error:
+            text = f"no answer within {limit_s:g} s"
+            raise UnreachableError(text, verb=verb, resource=LEASES.full_name, name=self.place) from error
 
     def _is_ours(self, spec: Mapping[str, Any]) -> bool:
         return spec.get("holderIdentity") == self._identity and spec.get("renewTime") in self._attempts
@@ -415,7 +456,8 @@ class _Lease:
             metadata["labels"] = dict(self._config.labels)
         spec = {**self._claim(text), "acquireTime": text, "leaseTransitions": 0}
         body = {"apiVersion": LEASES.api_version, "kind": LEASES.kind, "metadata": metadata, "spec": spec}
-        self._confirm(await self._client.create(LEASES, body, namespace=self.namespace), text, sent_s)
+        request = self._client.create(LEASES, body, namespace=self.namespace)
+        self._confirm(await self._bounded("create", request), sent_s)
 
     async def _put(self, found: Mapping[str, Any]) -> None:
         text, sent_s = self._new_attempt()
@@ -425,7 +467,8 @@ class _Lease:
             spec["acquireTime"] = text
             changes_holder = old.get("holderIdentity") != self._identity
             spec["leaseTransitions"] = int(old.get("leaseTransitions") or 0) + changes_holder
-        self._confirm(await self._client.update(LEASES, self._with(found, spec)), text, sent_s)
+        request = self._client.update(LEASES, self._with(found, spec))
+        self._confirm(await self._bounded("update", request), sent_s)
 
     def _claim(self, renew_time: str) -> dict[str, Any]:
         return {
@@ -453,12 +496,19 @@ class _Lease:
             del self._attempts[next(iter(self._attempts))]
         return text, sent_s
 
-    def _confirm(self, stored: dict[str, Any], text: str, sent_s: float) -> None:
-        self._stored = stored
-        self.holder = self._identity
-        self.confirmed_s = sent_s
-        # An older attempt can be stored no more: the version that it was based on is gone.
-        self._attempts = {text: sent_s}
+    def _confirm(self, stored: dict[str, Any], sent_s: float) -> None:
+        if sent_s >= self.confirmed_s:
+            self._stored, self.confirmed_s = stored, sent_s
+            self.holder = self._identity
+
+
+async def _outcome(work: Awaitable[None]) -> KubeError | None:
+    """What a task group may see of `work`: how it failed, None for success."""
+    try:
+        await work
+    except KubeError as error:
+        return error
+    return None
 
 
 def _spec(found: Mapping[str, Any]) -> dict[str, Any]:
