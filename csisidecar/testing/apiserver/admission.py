@@ -7,11 +7,13 @@ DefaultStorageClass, StorageObjectInUseProtection and NamespaceLifecycle.
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from csisidecar.testing.apiserver.kinds import KindSpec
-from csisidecar.testing.apiserver.store import Store
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from csisidecar.testing.apiserver.kinds import KindSpec
+    from csisidecar.testing.apiserver.store import Store
 
 Content = dict[str, Any]
 

@@ -6,13 +6,16 @@ Source: Kubernetes API concepts, "Receiving resources as Tables" and "Metadata-o
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from csisidecar.testing.apiserver import tables
 from csisidecar.testing.apiserver.conversion import from_storage, is_converted
-from csisidecar.testing.apiserver.kinds import KindSpec
 from csisidecar.testing.apiserver.store import Change, Stored, encode, type_prefix
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from csisidecar.testing.apiserver.kinds import KindSpec
 
 ListMeta = dict[str, Any]
 

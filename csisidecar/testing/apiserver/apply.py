@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from csisidecar.testing.apiserver.kinds import KindSpec
 from csisidecar.testing.apiserver.patching import merge_patch
-from csisidecar.testing.apiserver.registry import Registry, WriteOptions
-from csisidecar.testing.apiserver.store import Stored
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from csisidecar.testing.apiserver.kinds import KindSpec
+    from csisidecar.testing.apiserver.registry import Registry, WriteOptions
+    from csisidecar.testing.apiserver.store import Stored
 
 
 def apply(

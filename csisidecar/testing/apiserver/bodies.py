@@ -7,13 +7,15 @@ pkg/server/config.go (MaxRequestBodyBytes).
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from csisidecar.testing.apiserver.kinds import KindSpec
 from csisidecar.testing.apiserver.requests import JSON, PROTOBUF, YAML
 from csisidecar.testing.apiserver.status import bad_request, unsupported_media
+
+if TYPE_CHECKING:
+    from csisidecar.testing.apiserver.kinds import KindSpec
 
 MAX_BODY_BYTES = 3 * 1024 * 1024
 MERGE_PATCH = "application/merge-patch+json"
@@ -93,7 +95,8 @@ def read_patch(raw: bytes, content_type: str, spec: KindSpec) -> tuple[str, Any]
     value = _json(raw, "error decoding patch: ")
     if media != JSON_PATCH and not isinstance(value, dict):
         raise bad_request(
-            f"error decoding patch: json: cannot unmarshal {_named(value)} into Go value of type map[string]interface {{}}"
+            f"error decoding patch: json: cannot unmarshal {_named(value)} into Go value of type "
+            "map[string]interface {}"
         )
     return media, value
 

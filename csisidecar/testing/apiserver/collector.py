@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from csisidecar.testing.apiserver.kinds import KindSpec
 from csisidecar.testing.apiserver.registry import DeleteOptions, Registry
 from csisidecar.testing.apiserver.status import Refusal
-from csisidecar.testing.apiserver.store import Change, Stored, Table
+
+if TYPE_CHECKING:
+    from csisidecar.testing.apiserver.kinds import KindSpec
+    from csisidecar.testing.apiserver.store import Change, Stored, Table
 
 _LOG = logging.getLogger(__name__)
 _FOREGROUND, _ORPHAN = "foregroundDeletion", "orphan"

@@ -5,9 +5,10 @@ Source: kubernetes/kubernetes, pkg/apis/events/v1/conversion.go.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from csisidecar.testing.apiserver.kinds import KindSpec
+if TYPE_CHECKING:
+    from csisidecar.testing.apiserver.kinds import KindSpec
 
 _STORED_NAME = {
     "regarding": "involvedObject",

@@ -5,9 +5,10 @@ Source: Kubernetes documentation, "The Kubernetes API", section Discovery; k8s.i
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from csisidecar.testing.apiserver.kinds import Kinds, KindSpec
+if TYPE_CHECKING:
+    from csisidecar.testing.apiserver.kinds import Kinds, KindSpec
 
 Content = dict[str, Any]
 _SUBRESOURCE_VERBS = ("get", "patch", "update")
@@ -96,7 +97,7 @@ def subresources(spec: KindSpec) -> tuple[str, ...]:
 
 
 def _specs(kinds: Kinds) -> list[KindSpec]:
-    return list(kinds)  # type: ignore[call-overload]
+    return list(kinds)
 
 
 def singular(spec: KindSpec) -> str:

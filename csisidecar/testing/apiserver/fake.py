@@ -17,11 +17,9 @@ import socket
 import ssl
 import tempfile
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from aiohttp import web
 
@@ -37,6 +35,10 @@ from csisidecar.testing.apiserver.server import Handler
 from csisidecar.testing.apiserver.status import Refusal
 from csisidecar.testing.apiserver.store import Store, Stored
 from csisidecar.testing.apiserver.troubles import Trouble, Troubles
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from types import TracebackType
 
 _LOG = logging.getLogger(__name__)
 Object = dict[str, Any]

@@ -8,8 +8,11 @@ Source: Kubernetes API reference; strategies under pkg/registry of kubernetes/ku
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -321,7 +324,7 @@ class Kinds:
         """
         return self._by_plural[plural]
 
-    def __iter__(self) -> Iterable[KindSpec]:  # type: ignore[misc]  # an iterator, said more simply
+    def __iter__(self) -> Iterator[KindSpec]:
         return iter(self._served.values())
 
     def groups(self) -> dict[str, list[str]]:

@@ -9,11 +9,9 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from csisidecar.testing.apiserver.kinds import KindSpec
 from csisidecar.testing.apiserver.selectors import Predicate, field_predicate, label_predicate
 from csisidecar.testing.apiserver.status import (
     Cause,
@@ -25,10 +23,15 @@ from csisidecar.testing.apiserver.status import (
     too_large,
     unsupported,
 )
-from csisidecar.testing.apiserver.store import Store, Stored
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from csisidecar.testing.apiserver.kinds import KindSpec
+    from csisidecar.testing.apiserver.store import Store, Stored
 
 _EXACT, _NOT_OLDER = "Exact", "NotOlderThan"
-_TOKEN_EXPIRED = (
+_PAGE_EXPIRED = (
     "The provided continue parameter is too old to display a consistent list result. You can start a new list "
     "without the continue parameter, or use the continue token in this response to retrieve the remainder of the "
     "results. Continuing with the provided token results in an inconsistent list - objects that were created, "
@@ -230,7 +233,7 @@ def page(store: Store, spec: KindSpec, namespace: str, options: ListOptions, *, 
         try:
             items = table.at(asked, namespace) if asked > 0 else table.range(namespace)
         except Refusal as refusal:
-            raise expired(_TOKEN_EXPIRED, continue_token=_token(-1, start)) from refusal
+            raise expired(_PAGE_EXPIRED, continue_token=_token(-1, start)) from refusal
         revision = asked if asked > 0 else store.revision
         items = [item for item in items if item.key >= start]
     else:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from csisidecar.testing.apiserver.kinds import Kinds
+if TYPE_CHECKING:
+    from csisidecar.testing.apiserver.kinds import Kinds
 
 
 def v2(kinds: Kinds) -> bytes:

@@ -97,7 +97,7 @@ def _look(document: Any, path: str) -> Any:
 
 
 def _add(document: Any, operation: dict[str, Any], path: str) -> Any:
-    return _insert(document, path, operation["value"] if "value" in operation else None)
+    return _insert(document, path, operation.get("value"))
 
 
 def _insert(document: Any, path: str, value: Any) -> Any:
@@ -119,7 +119,7 @@ def _insert(document: Any, path: str, value: Any) -> Any:
     return document
 
 
-def _remove(document: Any, operation: dict[str, Any], path: str) -> Any:
+def _remove(document: Any, _: dict[str, Any], path: str) -> Any:
     steps = _steps(path)
     if not steps:
         raise ValueError(path)

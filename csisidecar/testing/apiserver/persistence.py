@@ -7,12 +7,14 @@ in the middle is dropped. History is not kept: after a restart older revisions g
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, TYPE_CHECKING, Any, Self
 
 from csisidecar.errors import ConfigError
 from csisidecar.testing.apiserver.store import Change, Store, Stored, Table, encode
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
 
 _NAME = "objects.jsonl"
 

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from csisidecar.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 ADMIN_GROUP = "system:masters"
 ADMIN = "system:admin"

@@ -10,17 +10,16 @@ from __future__ import annotations
 
 import secrets
 import uuid
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from csisidecar.clock import Clock, rfc3339
 from csisidecar.testing.apiserver import admission, validation
 from csisidecar.testing.apiserver.conversion import to_storage
-from csisidecar.testing.apiserver.kinds import KindSpec
 from csisidecar.testing.apiserver.schema import Normalizer
 from csisidecar.testing.apiserver.status import (
+    Cause,
     Refusal,
     already_exists,
     bad_request,
@@ -34,6 +33,11 @@ from csisidecar.testing.apiserver.status import (
     unsupported,
 )
 from csisidecar.testing.apiserver.store import Store, Stored, Table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from csisidecar.testing.apiserver.kinds import KindSpec
 
 Content = dict[str, Any]
 _SUFFIX_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
@@ -201,10 +205,8 @@ class Registry:
             return self.create(spec, namespace, content, options), True
         if meta.get("resourceVersion") in {None, "", "0"}:
             if not spec.unconditional_update:
-                shown = "0x0" if not spec.custom else "0x0"
-                cause = invalid("metadata.resourceVersion", None, "must be specified for an update")
-                cause = type(cause)(cause.reason, cause.message.replace("null", shown), cause.field)
-                raise invalid_object(spec, name, [cause])
+                text = "Invalid value: 0x0: must be specified for an update"
+                raise invalid_object(spec, name, [Cause("FieldValueInvalid", text, "metadata.resourceVersion")])
             meta["resourceVersion"] = str(before.revision)
         return self._replace(spec, before, content, subresource, options), False
 

@@ -6,11 +6,15 @@ Source: kubernetes/apiserver, pkg/endpoints/request/requestinfo.go; Kubernetes A
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from csisidecar.testing.apiserver.kinds import Kinds, KindSpec
 from csisidecar.testing.apiserver.status import not_acceptable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from csisidecar.testing.apiserver.kinds import Kinds, KindSpec
 
 _METHOD_VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete", "GET": "get", "HEAD": "get"}
 

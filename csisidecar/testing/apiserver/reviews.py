@@ -5,12 +5,15 @@ Source: Kubernetes API reference, authorization.k8s.io/v1 and authentication.k8s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from csisidecar.testing.apiserver.kinds import KindSpec
 from csisidecar.testing.apiserver.rbac import Question, Roles, User
 from csisidecar.testing.apiserver.status import bad_request, invalid, invalid_object
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from csisidecar.testing.apiserver.kinds import KindSpec
 
 Content = dict[str, Any]
 
@@ -28,8 +31,8 @@ def answer(spec: KindSpec, body: Mapping[str, Any], namespace: str, user: User, 
     if spec.kind == "SelfSubjectRulesReview":
         rules = roles.rules_for(user, asked.get("namespace", ""))
         paths = [{"verbs": ["get"], "nonResourceURLs": ["/api", "/api/*", "/apis", "/apis/*", "/healthz", "/version"]}]
-        status = {"resourceRules": rules, "nonResourceRules": paths, "incomplete": False}
-        return {**content, "spec": asked, "status": status}
+        found = {"resourceRules": rules, "nonResourceRules": paths, "incomplete": False}
+        return {**content, "spec": asked, "status": found}
     who = user
     if spec.kind != "SelfSubjectAccessReview":
         who = User(str(asked.get("user", "")), tuple(asked.get("groups") or ()))
@@ -39,9 +42,9 @@ def answer(spec: KindSpec, body: Mapping[str, Any], namespace: str, user: User, 
             )
     question = _question(spec, asked, namespace)
     allowed = roles.allows(who, question)
-    status = {"allowed": allowed}
+    status: Content = {"allowed": allowed}
     if allowed and roles.enforced:
-        status["reason"] = "RBAC: allowed by a rule of the file"  # type: ignore[assignment]
+        status["reason"] = "RBAC: allowed by a rule of the file"
     return {**content, "spec": asked, "status": status}
 
 

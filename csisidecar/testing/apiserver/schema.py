@@ -9,13 +9,16 @@ Source: kubernetes/apimachinery, pkg/runtime/serializer/json and pkg/util/valida
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from csisidecar.testing.apiserver.kinds import KindSpec
 from csisidecar.testing.apiserver.schema_data import TYPES
 from csisidecar.testing.apiserver.status import bad_request
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from csisidecar.testing.apiserver.kinds import KindSpec
 
 _FIELD = re.compile(r"^(?P<name>[^:]+):(?P<type>[\[{]*\w+[\]}]*)(?P<flags>.*)$")
 _FLAGS = re.compile(r"@(?P<merge>\w*)|#(?P<keys>[\w+]+)|(?P<flag>[*!%^~=])")

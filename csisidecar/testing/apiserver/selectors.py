@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-from csisidecar.testing.apiserver.kinds import KindSpec
 from csisidecar.testing.apiserver.status import bad_request
 from csisidecar.testing.apiserver.store import Stored
+
+if TYPE_CHECKING:
+    from csisidecar.testing.apiserver.kinds import KindSpec
 
 Predicate = Callable[[Stored], bool]
 _Test = Callable[[dict[str, str]], bool]

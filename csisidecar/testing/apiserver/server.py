@@ -9,7 +9,6 @@ import asyncio
 import hmac
 import json
 import logging
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -33,11 +32,13 @@ from csisidecar.testing.apiserver.status import (
     unauthorized,
 )
 from csisidecar.testing.apiserver.store import encode
-from csisidecar.testing.apiserver.troubles import Trouble, Troubles
 from csisidecar.testing.apiserver.verbs import Call, Verbs
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from csisidecar.testing.apiserver.registry import Registry
+    from csisidecar.testing.apiserver.troubles import Trouble, Troubles
 
 _LOG = logging.getLogger(__name__)
 _WRITES = frozenset({"create", "update", "patch", "delete", "deletecollection"})
@@ -124,7 +125,7 @@ class Handler:
             response = self._refused(too_large_entity("Request entity too large: limit is 3145728"))
         except ConnectionError:
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the one attempt a request is; a client must get an answer
             _LOG.exception("request failed", extra={"method": call.request.method, "path": call.request.path})
             response = self._refused(internal_error(f"{type(error).__name__}: {error}"))
         if not call.is_dropped:

@@ -5,11 +5,13 @@ Source: kubernetes/apimachinery, pkg/api/errors/errors.go; Kubernetes API conven
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from csisidecar.testing.apiserver.kinds import KindSpec
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from csisidecar.testing.apiserver.kinds import KindSpec
 
 
 class Refusal(Exception):  # noqa: N818 - an answer, not a fault of the server

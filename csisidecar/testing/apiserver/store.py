@@ -7,14 +7,17 @@ lock. Nothing here knows what a legal object is.
 
 from __future__ import annotations
 
-import asyncio
 import json
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from csisidecar.testing.apiserver.kinds import Kinds, KindSpec
 from csisidecar.testing.apiserver.status import too_old
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Iterable, Sequence
+
+    from csisidecar.testing.apiserver.kinds import Kinds, KindSpec
 
 _ENCODE = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
 

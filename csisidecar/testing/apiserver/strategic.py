@@ -36,7 +36,8 @@ def _merge_map(
     patch = dict(patch)
     directive = patch.pop(_DIRECTIVE, None)
     if directive == "replace":
-        return _without_directives(patch)
+        replaced: dict[str, Any] = _without_directives(patch)
+        return replaced
     if directive == "delete":
         return {}
     if directive not in {None, "merge"}:
@@ -92,7 +93,8 @@ def _merge_value(current: Any, value: Any, field: FieldType | None) -> Any:
 
 def _merge_plain(current: dict[str, Any], patch: dict[str, Any], owner: StructType | None) -> dict[str, Any]:
     if patch.get(_DIRECTIVE) == "replace":
-        return _without_directives({key: value for key, value in patch.items() if key != _DIRECTIVE})
+        replaced: dict[str, Any] = _without_directives({k: v for k, v in patch.items() if k != _DIRECTIVE})
+        return replaced
     if patch.get(_DIRECTIVE) == "delete":
         return {}
     result = dict(current)

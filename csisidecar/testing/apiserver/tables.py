@@ -6,11 +6,13 @@ definitions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from csisidecar.testing.apiserver.kinds import Column, KindSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
 
 Content = dict[str, Any]
 _NONE, _UNSET = "<none>", "<unset>"
@@ -198,7 +200,7 @@ def _csi_driver(content: Content, now: str) -> list[Any]:
     ]
 
 
-def _capacity(content: Content, now: str) -> list[Any]:
+def _capacity(content: Content, _: str) -> list[Any]:
     return [content["metadata"]["name"], content.get("storageClassName", ""), content.get("capacity") or _UNSET]
 
 
@@ -296,7 +298,7 @@ def _lease(content: Content, now: str) -> list[Any]:
     return [content["metadata"]["name"], content["spec"].get("holderIdentity") or "", _created(content, now)]
 
 
-def _role(content: Content, now: str) -> list[Any]:
+def _role(content: Content, _: str) -> list[Any]:
     return [content["metadata"]["name"], content["metadata"].get("creationTimestamp", "")]
 
 

@@ -10,11 +10,15 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from csisidecar.clock import Clock
 from csisidecar.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from csisidecar.clock import Clock
 
 _ORDER = re.compile(
     r"^(?P<verb>[a-z*]+):(?P<resource>[a-z0-9.*/-]+):(?P<kind>[a-z-]+)"
@@ -101,14 +105,18 @@ class Trouble:
         return wanted in {plural, plural.partition(".")[0], "*"}
 
 
+def _nothing() -> None:
+    return
+
+
 class Troubles:
     """The orders in force on one server."""
 
     def __init__(self, clock: Clock, orders: Iterable[str | Trouble] = ()) -> None:
         self._clock = clock
         self._orders: list[Trouble] = []
-        self._listeners: list[object] = []
-        self.on_change = lambda: None
+        self.on_change: Callable[[], None] = _nothing
+        """Called after every change of the orders."""
         for order in orders:
             self._orders.append(Trouble.parse(order) if isinstance(order, str) else order)
 

@@ -9,10 +9,9 @@ kubernetes/apimachinery, pkg/api/validation and pkg/util/validation.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from csisidecar.testing.apiserver.kinds import KindSpec
+from csisidecar.testing.apiserver.schema import STRUCTS
 from csisidecar.testing.apiserver.status import (
     Cause,
     duplicate,
@@ -22,6 +21,11 @@ from csisidecar.testing.apiserver.status import (
     too_long,
     unsupported,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from csisidecar.testing.apiserver.kinds import KindSpec
 
 Content = dict[str, Any]
 
@@ -38,7 +42,9 @@ _MAX_SECRET_BYTES = 1024 * 1024
 _ACCESS_MODES = ("ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod")
 _RECLAIM_POLICIES = ("Delete", "Recycle", "Retain")
 _VOLUME_MODES = ("Block", "Filesystem")
-_VOLUME_SOURCES = ["gcePersistentDisk", "awsElasticBlockStore", "hostPath", "glusterfs", "nfs", "rbd", "iscsi", "cinder", "cephfs", "fc", "flocker", "flexVolume", "azureFile", "vsphereVolume", "quobyte", "azureDisk", "photonPersistentDisk", "portworxVolume", "scaleIO", "local", "storageos", "csi"]
+_VOLUME_SOURCES = tuple(
+    name for name, field in STRUCTS["PersistentVolumeSpec"].fields.items() if field.item.endswith("VolumeSource")
+)
 _SUBDOMAIN_RULE = (
     "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start "
     "and end with an alphanumeric character (e.g. 'example.com', regex used for validation is "
@@ -72,10 +78,11 @@ def validate_create(spec: KindSpec, content: Content) -> list[Cause]:
 
 def validate_metadata_update(meta: Content, old: Content) -> list[Cause]:
     """What may not change in metadata."""
-    causes = []
-    for key in ("creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"):
-        if key in meta and meta[key] != old.get(key) and (key == "creationTimestamp" or key in old):
-            causes.append(_immutable(f"metadata.{key}", meta[key]))
+    causes = [
+        _immutable(f"metadata.{key}", meta[key])
+        for key in ("creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds")
+        if key in meta and meta[key] != old.get(key) and (key == "creationTimestamp" or key in old)
+    ]
     if "deletionTimestamp" in old:
         new = [item for item in meta.get("finalizers", ()) if item not in old.get("finalizers", ())]
         if new:
@@ -457,7 +464,7 @@ def _class(content: Content) -> list[Cause]:
         at = f"allowedTopologies[{index}].matchLabelExpressions"
         keys: set[str] = set()
         for number, expression in enumerate(term.get("matchLabelExpressions") or ()):
-            key, values = expression.get("key", ""), expression.get("values") or ()
+            key, values = expression.get("key", ""), list(expression.get("values") or ())
             if not values:
                 causes.append(required(f"{at}[{number}].values"))
             if len(set(values)) != len(values):

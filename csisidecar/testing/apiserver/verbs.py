@@ -6,16 +6,14 @@ The rules of writing live in `registry`; this file reads options, picks the form
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
 from csisidecar.clock import Clock, rfc3339
 from csisidecar.testing.apiserver import apply, discovery, reviews
 from csisidecar.testing.apiserver.answers import Answer, MetadataOnly, Rows, WholeObjects
-from csisidecar.testing.apiserver.audit import AuditRecord
 from csisidecar.testing.apiserver.bodies import (
     APPLY_PATCH,
     JSON_PATCH,
@@ -24,7 +22,6 @@ from csisidecar.testing.apiserver.bodies import (
     read_options,
     read_patch,
 )
-from csisidecar.testing.apiserver.kinds import KindSpec
 from csisidecar.testing.apiserver.listing import ListOptions, page
 from csisidecar.testing.apiserver.patching import json_patch, merge_patch
 from csisidecar.testing.apiserver.rbac import Roles, User
@@ -43,8 +40,14 @@ from csisidecar.testing.apiserver.status import (
 )
 from csisidecar.testing.apiserver.store import Stored, encode
 from csisidecar.testing.apiserver.strategic import strategic_patch
-from csisidecar.testing.apiserver.troubles import Trouble, Troubles
 from csisidecar.testing.apiserver.watching import CutShort, Watch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from csisidecar.testing.apiserver.audit import AuditRecord
+    from csisidecar.testing.apiserver.kinds import KindSpec
+    from csisidecar.testing.apiserver.troubles import Trouble, Troubles
 
 _OBJECT_SHAPES = {
     "Table": "meta.k8s.io",
@@ -201,7 +204,7 @@ class Verbs:
             timeout_s=timeout_s,
             is_closing=self.is_closing,
         )
-        await response.prepare(call.request)  # type: ignore[arg-type]  # a BaseRequest is all it needs
+        await response.prepare(call.request)
         call.record_now()
         name = spec.storage_name
         self.open_watches[name] = self.open_watches.get(name, 0) + 1

@@ -10,15 +10,20 @@ kubernetes/apiserver, pkg/storage/cacher.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from csisidecar.clock import Clock
-from csisidecar.testing.apiserver.answers import Answer
-from csisidecar.testing.apiserver.listing import ListOptions
 from csisidecar.testing.apiserver.status import Refusal, too_old
 from csisidecar.testing.apiserver.store import Change, Store, Stored, Table, encode
 from csisidecar.testing.apiserver.troubles import STREAM_KINDS, Trouble, Troubles
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+
+    from csisidecar.clock import Clock
+    from csisidecar.testing.apiserver.answers import Answer
+    from csisidecar.testing.apiserver.listing import ListOptions
 
 _BATCH = 500
 """Lines joined into one write while the initial state is sent."""
@@ -68,32 +73,30 @@ class Watch:
         except Refusal as refusal:
             await self.write(_error_line(refusal))
             return
-        next_bookmark = self.clock.monotonic() + self.bookmark_every_s
+        next_bookmark = self.clock.monotonic() + self.bookmark_every_s if self.options.bookmarks else math.inf
         while not self.is_closing():
             waker.clear()
             if self._is_stalled():
-                if not await self._sleep(waker, end):
-                    return
+                await waker.wait()
                 continue
             changes = self.table.since(position)
             if changes is None:
                 await self.write(_error_line(too_old(self.table.floor - 1, self.table.floor)))
                 return
-            position += len(changes)
             # No await between reading the log and encoding: what is sent is one consistent stretch of it.
+            position += len(changes)
             lines = list(self._lines(changes))
-            if await self._disturbed(lines):
+            if len(self.troubles) and await self._disturbed(lines):
                 return
             if lines:
                 await self.write(b"".join(lines))
             now = self.clock.monotonic()
-            if self.options.bookmarks and now >= next_bookmark and not self._is_stalled():
+            if now >= end:
+                return
+            if now >= next_bookmark and not waker.is_set():
                 await self.write(self.answer.bookmark(self.store.revision))
                 next_bookmark = now + self.bookmark_every_s
-            if not waker.is_set() and not await self._sleep(waker, min(end, next_bookmark)) and now >= end:
-                return
-            if self.clock.monotonic() >= end:
-                return
+            await self._sleep(waker, min(end, next_bookmark))
 
     async def _begin(self) -> int:
         """Send the present state if it is asked for; the log position to go on from."""
@@ -144,8 +147,6 @@ class Watch:
 
     async def _disturbed(self, lines: list[bytes]) -> bool:
         """Carry out orders that act on lines; whether the watch ends with that."""
-        if not len(self.troubles):
-            return False
         for kind in ("close", "gone-event"):
             if self._quiet(kind) and self.troubles.strike("watch", self.resource, frozenset({kind})):
                 if kind == "gone-event":
@@ -173,17 +174,16 @@ class Watch:
     def _quiet(self, kind: str) -> bool:
         return any(order.kind == kind for order in self.troubles)
 
-    async def _sleep(self, waker: asyncio.Event, until: float) -> bool:
-        """Wait for a change; False when `until` came first."""
+    async def _sleep(self, waker: asyncio.Event, until: float) -> None:
+        """Wait for a change, or until a time."""
         left = until - self.clock.monotonic()
-        if left <= 0:
-            return waker.is_set()
+        if left <= 0 or waker.is_set():
+            return
         try:
             async with asyncio.timeout(left):
                 await waker.wait()
         except TimeoutError:
-            return self.clock.monotonic() < until
-        return True
+            return
 
 
 def _error_line(refusal: Refusal) -> bytes:

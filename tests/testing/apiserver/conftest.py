@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 import aiohttp
 import pytest
 
 from csisidecar.testing.apiserver import FakeAPIServer
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
 
 CORE = "/api/v1"
 STORAGE = "/apis/storage.k8s.io/v1"
@@ -97,7 +99,7 @@ class Watching:
     def __init__(self, client: Client, path: str, query: dict[str, Any]) -> None:
         self._context = client.session.get(client.url + path, params={key: str(value) for key, value in query.items()})
 
-    async def __aenter__(self) -> Watching:
+    async def __aenter__(self) -> Self:
         self.response = await self._context.__aenter__()
         self.status = self.response.status
         return self

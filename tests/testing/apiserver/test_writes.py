@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from csisidecar.testing.apiserver import FakeAPIServer
+from typing import TYPE_CHECKING
+
 from tests.testing.apiserver.conftest import CORE, STORAGE, Client, attachment, claim, storage_class, volume
+
+if TYPE_CHECKING:
+    from csisidecar.testing.apiserver import FakeAPIServer
 
 PVS = f"{CORE}/persistentvolumes"
 PVCS = f"{CORE}/namespaces/default/persistentvolumeclaims"
