@@ -397,11 +397,9 @@ class _Lease:
         spec = _spec(found)
         if self._is_ours(spec):
             # Stored although we may never have seen the answer; its age counts from when it was sent.
-            sent_s = self._attempts[spec["renewTime"]]
-            if sent_s > self.confirmed_s:
-                self._confirm(found, sent_s)
-                return
-            await self._put(found)
+            self._confirm(found, self._attempts[spec["renewTime"]])
+            if self.confirmed_s + self._config.renew_deadline_s / 2 <= self._clock.monotonic():
+                await self._put(found)
             return
         was_held, self._stored = self.is_held, None
         self._observe(found)
