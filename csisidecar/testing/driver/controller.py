@@ -172,7 +172,8 @@ class ControllerService:
             record = world.volumes.get(request.volume_id)
             if record is not None:
                 nodes = [request.node_id] if request.node_id else list(record.published)
-                if any(record.published.pop(node, None) is not None for node in nodes):
+                removed = [record.published.pop(node, None) for node in nodes]
+                if any(removed):
                     await world.backend.save(record)
         return ControllerUnpublishVolumeResponse()
 
