@@ -83,10 +83,13 @@ async def test_failed_first_handshake_ends_the_block_with_its_own_error(setting:
 
 
 async def test_errors_and_cancels_of_the_body_pass_unchanged(setting: Setting) -> None:
-    with pytest.raises(ZeroDivisionError):
+    async def stumble() -> None:
         async with setting.connection as connection:
             await connection.ready()
             raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await stumble()
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(1), Setting(FakeDriver()).connection:
             await asyncio.sleep(10)
@@ -169,13 +172,16 @@ async def test_other_version_alone_is_no_change(setting: Setting) -> None:
 
 
 async def test_other_name_ends_the_block_naming_both(setting: Setting) -> None:
-    with pytest.raises(DriverIdentityError, match=r"came back as 'other\.name'; it was 'directories\.csi\.demo'"):
+    async def meet_another() -> None:
         async with setting.connection as connection:
             await connection.ready()
             await setting.lose()
             setting.driver.settings = replace(setting.driver.settings, name="other.name")
             setting.driver.start()
             await asyncio.sleep(60)
+
+    with pytest.raises(DriverIdentityError, match=r"came back as 'other\.name'; it was 'directories\.csi\.demo'"):
+        await meet_another()
     assert len(setting.heard) == 1
 
 
