@@ -5,7 +5,7 @@ watch again from the last seen version when a watch ends, list again when that v
 watch fell silent. A failure waits (backoff) and goes on; the stream ends only when its reader is cancelled.
 
 A streamed list is closed at its end and followed by a watch of its own. Watches are short: the server is asked
-to end each one after 35 to 45 s. An orderly end proves that the connection lives, at the price of one request; a
+to end each one after 30 to 40 s. An orderly end proves that the connection lives, at the price of one request; a
 watch that is still open 5 s later is dead, and nothing that happened meanwhile can be trusted to arrive: the
 resource is listed again.
 
@@ -40,10 +40,10 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T", bound=KubeObject)
 
-WATCH_MIN_S = 35.0
+WATCH_MIN_S = 30.0
 WATCH_SPREAD_S = 10.0
 SILENCE_S = 5.0
-"""A dead watch is noticed after WATCH_MIN_S + WATCH_SPREAD_S + SILENCE_S at the latest: 50 s."""
+"""A dead watch is noticed after WATCH_MIN_S + WATCH_SPREAD_S + SILENCE_S at the latest: 45 s."""
 LIST_TIMEOUT_S = 300.0
 LIST_SILENCE_S = 30.0
 PAGE_SIZE = 500
