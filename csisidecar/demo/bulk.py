@@ -122,9 +122,9 @@ async def clone_many(client: KubeClient, template: Mapping[str, Any], *, count: 
         attachment["spec"]["source"] = {"persistentVolumeName": name}
         await client.create(VOLUME_ATTACHMENTS, attachment)
         for resource, source, namespace in (
-            (PERSISTENT_VOLUME_CLAIMS, "claim", NAMESPACE),
             (PERSISTENT_VOLUMES, "volume", ""),
             (VOLUME_ATTACHMENTS, "attachment", ""),
+            (PERSISTENT_VOLUME_CLAIMS, "claim", NAMESPACE),
         ):
             status = {"status": template[source]["status"]}
             await client.patch(resource, name, status, namespace=namespace, subresource="status")
