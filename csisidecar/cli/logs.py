@@ -9,8 +9,9 @@ import fnmatch
 import json
 import logging
 import sys
+import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, cast
 
@@ -28,6 +29,7 @@ _DEEPEST = 5
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _SECRET_FIELDS = frozenset({"authorization", "password", "secret", "secrets", "token", "kubeconfig_content"})
 _STRIPPED = "***stripped***"
+_encode = json.JSONEncoder(ensure_ascii=False, default=str).encode
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,9 +131,9 @@ class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """One line, and the traceback below it for errors that are not ours."""
         severity = "E" if record.levelno >= logging.ERROR else "W" if record.levelno >= logging.WARNING else "I"
-        moment = datetime.fromtimestamp(record.created, tz=UTC).astimezone()
+        second, micros = divmod(int(record.created * 1_000_000), 1_000_000)
         parts = [
-            f"{severity}{moment:%m%d %H:%M:%S.%f} {record.process or 0:7d} {record.filename}:{record.lineno}]",
+            f"{severity}{_clock_text(second)}.{micros:06d} {record.process or 0:7d} {record.filename}:{record.lineno}]",
             _quoted(record.getMessage()),
         ]
         if error := _error_of(record):
@@ -153,7 +155,7 @@ class JSONFormatter(logging.Formatter):
         """One JSON object."""
         line: dict[str, Any] = {
             "ts": round(record.created * 1000, 3),
-            "caller": f"{PurePath(record.pathname).parent.name}/{record.filename}:{record.lineno}",
+            "caller": f"{_short_path(record.pathname)}:{record.lineno}",
             "msg": record.getMessage(),
         }
         if record.levelno < logging.ERROR:
@@ -165,7 +167,19 @@ class JSONFormatter(logging.Formatter):
         line.update((name, _plain(value)) for name, value in _fields(record))
         if trace := _traceback(self, record):
             line["stacktrace"] = trace
-        return json.dumps(line, ensure_ascii=False, default=str)
+        return _encode(line)
+
+
+@lru_cache(maxsize=2)
+def _clock_text(second: int) -> str:
+    """A second of the epoch in local time; lines come many to a second."""
+    return time.strftime("%m%d %H:%M:%S", time.localtime(second))
+
+
+@lru_cache(maxsize=512)
+def _short_path(pathname: str) -> str:
+    """The file and the folder it is in."""
+    return "/".join(PurePath(pathname).parts[-2:])
 
 
 def _fields(record: logging.LogRecord) -> Iterator[tuple[str, object]]:
@@ -212,8 +226,8 @@ def _text(value: object) -> str:
     plain = _plain(value)
     if isinstance(plain, str):
         return _quoted(plain)
-    return json.dumps(plain, ensure_ascii=False)
+    return _encode(plain)
 
 
 def _quoted(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
+    return _encode(text)

@@ -19,10 +19,10 @@ ENTRY_POINTS = "csisidecar.plugins"
 
 
 def installed() -> dict[str, EntryPoint]:
-    """Mode → entry point of each installed plugin, without the built-in ones: nobody can replace those."""
+    """Mode → entry point of each installed plugin; those named as a built-in mode are never asked for."""
     from importlib.metadata import entry_points  # reads every installed distribution
 
-    return {point.name: point for point in entry_points(group=ENTRY_POINTS) if point.name not in BUILT_IN_MODES}
+    return {point.name: point for point in entry_points(group=ENTRY_POINTS)}
 
 
 def load(mode: str, settings: PluginSettings) -> Plugin:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
@@ -70,6 +71,15 @@ async def test_the_second_signal_aborts() -> None:
     work = Work(drain_s=30)
     assert await hosted(work, signal.SIGTERM, signal.SIGINT) == (1, [])
     assert work.events == ["draining", "aborted"]
+
+
+async def test_an_abort_that_ends_quietly_is_still_1() -> None:
+    class Quiet(Work):
+        async def run(self) -> None:
+            with contextlib.suppress(asyncio.CancelledError):
+                await super().run()
+
+    assert await hosted(Quiet(drain_s=30), signal.SIGTERM, signal.SIGTERM) == (1, [])
 
 
 async def test_a_signal_during_the_imports_ends_without_a_start() -> None:
