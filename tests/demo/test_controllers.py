@@ -79,7 +79,7 @@ class Cluster:
     async def until(self, holds: Callable[[], object], what: str = "") -> None:
         try:
             async with asyncio.timeout(10):
-                while not holds():  # noqa: ASYNC110 - the world under test tells nobody
+                while not holds():
                     await asyncio.sleep(0.01)
         except TimeoutError:
             pytest.fail(f"never came true: {what or holds}")
