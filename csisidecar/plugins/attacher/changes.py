@@ -41,7 +41,7 @@ class OwnAttachmentChanged:
         if change.obj.spec.attacher != self.driver:
             return False
         old, new = change.old, change.new
-        if old is None or new is None or change.is_resync or old.uid != new.uid:
+        if old is None or new is None or change.is_resync:
             return True
         if self._has_our_marks_added(old, new):
             return self._core(old, hide_marks=True) != self._core(new, hide_marks=True)

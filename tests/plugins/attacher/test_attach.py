@@ -438,6 +438,29 @@ async def test_attachment_recreated_during_publish_does_not_get_the_result_of_th
     assert world.va["metadata"]["finalizers"] == [FINALIZER]
 
 
+async def test_attachment_recreated_before_its_marks_are_written_does_not_get_those_of_the_old_one() -> None:
+    world = World(volume(csi=_SECRET_REF), node(), attachment(), secret({}))
+    world.api.lag_s = 0.2
+    async with world.running():
+        world.api.delete(VA)
+        world.api.put(attachment(annotations={"new": "one"}))
+        await asyncio.sleep(3)
+    uid = world.va["metadata"]["uid"]
+    patches = [r.body for r in world.api.requests if r.short == FV_PATCH]
+    assert patches[-1][0] == {"op": "test", "path": "/metadata/uid", "value": uid}
+    assert world.status["attached"] is True
+    assert world.driver.calls == ["publish"]
+
+
+async def test_error_whose_saving_went_unanswered_is_cleared_although_no_store_shows_it() -> None:
+    world = World(volume(), node(), attachment())
+    world.driver.publish = [Answer(StatusCode.INTERNAL, "boom")]
+    world.api.refuse("PATCH", "/va1/status", 0, "connection reset")
+    world.api.lag_s = 0.9
+    await world.run(20.0)
+    assert world.status == {"attached": True, "attachmentMetadata": {"devicePath": "/dev/h1"}}
+
+
 async def test_csinode_that_appears_wakes_the_waiting_attachment_at_once() -> None:
     world = World(volume(), attachment(), retry_interval_start_s=100.0)
     async with world.running():
@@ -490,12 +513,16 @@ async def test_status_that_cannot_be_written_is_retried_with_another_publish_and
     ]
 
 
-async def test_error_that_cannot_be_saved_changes_no_schedule() -> None:
+async def test_error_that_cannot_be_saved_changes_no_schedule_and_is_logged_beside_the_cause(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     world = World(volume(), node(), attachment())
     world.driver.publish = [Answer(StatusCode.INTERNAL, "boom")] * 3
     world.api.refuse("PATCH", "/va1/status", 403, "no status for you", times=3)
     await world.run(8.0)
     assert [round(at - world.driver.times[0], 1) for at in world.driver.times] == [0.0, 1.0, 3.0, 7.0]
+    told = [vars(record)["error"] for record in caplog.records if record.levelname == "WARNING"]
+    assert told == ["no status for you", "rpc error: code = Internal desc = boom"] * 3
     assert world.status["attached"] is True
 
 

@@ -35,7 +35,8 @@ async def test_attachment_is_only_marked_attached(va: dict[str, Any]) -> None:
 
 
 async def test_attached_and_foreign_attachments_are_left_alone() -> None:
-    world = trivial(attachment(status={"attached": True}), attachment("va2", attacher="other"))
+    leftover = {"attached": True, "attachError": {"message": "old"}}
+    world = trivial(attachment(status=leftover), attachment("va2", attacher="other"))
     await world.run(2.0)
     assert world.api.writes() == []
 
@@ -52,6 +53,7 @@ async def test_failed_mark_is_retried_and_told() -> None:
 
 
 async def test_driver_without_a_controller_service_is_trivial_too() -> None:
-    world = World(volume(), node(), attachment(), capabilities=frozenset())
+    world = World(volume(), node(), attachment())
+    world.plugin_capabilities = frozenset()
     await world.run(2.0)
     assert world.api.writes() == [STATUS_PATCH]

@@ -133,9 +133,13 @@ class SmallAPI:
     def refuse(
         self, method: str, path_end: str, status: int, message: str, *, times: int = 1, retry_after_s: int = 0
     ) -> None:
-        """Answer the next `times` fitting requests with `status`; -1 for ever."""
+        """Answer the next `times` fitting requests with `status`; with 0 do the work and lose the answer."""
         headers = {"Retry-After": str(retry_after_s)} if retry_after_s else {}
         self.troubles.append(Trouble(method, path_end, status, message, times, headers))
+
+    def states(self, path: str) -> list[Object]:
+        """Every state that the object at `path` was in."""
+        return [obj for _, key, _, obj in self._log if key == path]
 
     def writes(self) -> list[str]:
         return [r.short for r in self.requests if r.method != "GET" and "/events" not in r.path]
@@ -164,8 +168,12 @@ class SmallAPI:
             if trouble.method == method and path.endswith(trouble.path_end) and trouble.times:
                 trouble.times -= 1
                 if trouble.status == 0:
+                    self._act(method, path, given)
                     raise UnreachableError(trouble.message)
                 return answer(trouble.status, {"kind": "Status", "message": trouble.message}, trouble.headers)
+        return self._act(method, path, given)
+
+    def _act(self, method: str, path: str, given: Any) -> Response:
         if method == "POST":
             given["metadata"]["namespace"] = path.split("/")[-2]
             return answer(201, self.put({**given, "apiVersion": "v1"}))
@@ -465,7 +473,7 @@ async def at_work(
     controllers = plugin.build(context)
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(stores.run()), group.create_task(events.run())]
-        while stores.unsynced():  # noqa: ASYNC110 - the stores tell it in words, not as an event
+        while stores.unsynced():
             await asyncio.sleep(0.001)
         host = Host(stores=stores, clock=clock)
         tasks += [group.create_task(controller.run(host)) for controller in controllers]
@@ -483,6 +491,7 @@ class World:
         self.numbers = Numbers()
         self.settings = AttacherSettings(**{"timeout_s": 15.0, **settings})
         self.capabilities = capabilities
+        self.plugin_capabilities = frozenset({"CONTROLLER_SERVICE"})
         for obj in objects:
             self.api.put(obj)
 
@@ -506,7 +515,7 @@ class World:
         await channel.connect()
         info = DriverInfo(
             name=DRIVER,
-            plugin_capabilities=frozenset({"CONTROLLER_SERVICE"}),
+            plugin_capabilities=self.plugin_capabilities,
             controller_capabilities=self.capabilities,
         )
         try:
