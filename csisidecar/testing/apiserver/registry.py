@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from csisidecar.clock import Clock, rfc3339
 from csisidecar.testing.apiserver import admission, validation
-from csisidecar.testing.apiserver.conversion import to_storage
+from csisidecar.testing.apiserver.conversion import from_storage, to_storage
 from csisidecar.testing.apiserver.schema import Normalizer
 from csisidecar.testing.apiserver.status import (
     Cause,
@@ -227,7 +227,7 @@ class Registry:
         """
         options = options or WriteOptions()
         before = self.get(spec, namespace, name)
-        current: Content = {"kind": spec.kind, "apiVersion": spec.api_version, **before.content()}
+        current: Content = {"kind": spec.kind, "apiVersion": spec.api_version, **from_storage(spec, before.content())}
         content = self._content(spec, change(current), options)
         meta = content["metadata"]
         if meta.get("name", name) != name:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
-from csisidecar.testing.apiserver import FakeAPIServer
 from tests.testing.apiserver.conftest import CORE, Client, claim, volume
+
+if TYPE_CHECKING:
+    from csisidecar.testing.apiserver import FakeAPIServer
 
 PVS = f"{CORE}/persistentvolumes"
 PVCS = f"{CORE}/persistentvolumeclaims"

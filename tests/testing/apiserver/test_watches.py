@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import aiohttp
 import pytest
 
 from csisidecar.testing.apiserver import FakeAPIServer
 from tests.testing.apiserver.conftest import CORE, STORAGE, Client, attachment, claim, volume
+
+if TYPE_CHECKING:
+    import aiohttp
 
 PVS = f"{CORE}/persistentvolumes"
 PVCS = f"{CORE}/namespaces/default/persistentvolumeclaims"
