@@ -64,17 +64,22 @@ async def connect(config: KubeConfig) -> AsyncIterator[KubeSession]:
         yield session
 
 
-async def build_target(config: KubeConfig, *, account: Path = ACCOUNT_DIRECTORY) -> Target:
-    """Address, TLS and credentials out of the files that `config` and the environment name."""
+async def build_target(config: KubeConfig, *, account: Path = ACCOUNT_DIRECTORY, clock: Clock | None = None) -> Target:
+    """Address, TLS and credentials out of the files that `config` and the environment name.
+
+    Raises:
+        ConfigError: as `connect`.
+    """
     import_lazily()
     configuration = importlib.import_module("kubernetes_asyncio.client.configuration").Configuration()
     loaded: LoadedCredentials | None = None
+    clock = clock or SystemClock()
     if config.kubeconfig:
-        loaded = await _read_kubeconfig(config.kubeconfig, configuration, has_master=bool(config.master))
+        loaded = await _read_kubeconfig(config.kubeconfig, configuration, clock, has_master=bool(config.master))
     elif not config.master:
-        loaded = await _read_account(account, configuration)
+        loaded = await _read_account(account, configuration, clock)
     host = (config.master or str(configuration.host)).rstrip("/")
-    if "://" not in host:
+    if not host.startswith(("http:", "https:")) and "://" not in host:
         host = f"http://{host}"
     if urlsplit(host).scheme not in ("http", "https") or not urlsplit(host).hostname:
         flag = "--master" if config.master else "--kubeconfig"
@@ -179,14 +184,12 @@ class LoadedCredentials:
             return self._certificate
 
 
-async def _read_kubeconfig(paths: str, configuration: Any, *, has_master: bool) -> LoadedCredentials:
+async def _read_kubeconfig(paths: str, configuration: Any, clock: Clock, *, has_master: bool) -> LoadedCredentials:
     kube_config = importlib.import_module("kubernetes_asyncio.config.kube_config")
     flag = f"--kubeconfig={paths}"
     _check_readable(paths, flag)
     try:
         merger = kube_config.KubeConfigMerger(paths)
-        if merger.config is None or not isinstance(merger.config.value, dict):
-            raise ConfigError(f"{flag} is no kubeconfig; name another file")
         if not merger.config.safe_get("current-context"):
             raise ConfigError(f"{flag} has no current-context; set one with kubectl config use-context NAME")
         loader = kube_config.KubeConfigLoader(
@@ -220,7 +223,7 @@ async def _read_kubeconfig(paths: str, configuration: Any, *, has_master: bool) 
         load,
         expires=lambda: getattr(loader, "exec_plugin_expiry", None),
         rereads=not has_plugin,
-        clock=SystemClock(),
+        clock=clock,
     )
 
 
@@ -251,7 +254,7 @@ def _persister(merger: Any) -> Callable[[Any], None]:
     return persist
 
 
-async def _read_account(account: Path, configuration: Any) -> LoadedCredentials:
+async def _read_account(account: Path, configuration: Any, clock: Clock) -> LoadedCredentials:
     if not os.environ.get("KUBERNETES_SERVICE_HOST") or not os.environ.get("KUBERNETES_SERVICE_PORT"):
         raise ConfigError(
             "--kubeconfig is not set and this is no pod of a cluster (no KUBERNETES_SERVICE_HOST and _PORT);"
@@ -271,7 +274,7 @@ async def _read_account(account: Path, configuration: Any) -> LoadedCredentials:
             f"--kubeconfig is not set and the pod's service account in {account} cannot be used: {_reason(error)};"
             " mount its token (automountServiceAccountToken), or name a kubeconfig with --kubeconfig"
         ) from error
-    return LoadedCredentials(configuration, load, expires=lambda: None, rereads=True, clock=SystemClock())
+    return LoadedCredentials(configuration, load, expires=lambda: None, rereads=True, clock=clock)
 
 
 def _build_tls(configuration: Any, kubeconfig: str) -> ssl.SSLContext:
