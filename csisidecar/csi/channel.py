@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import stat
 import typing
@@ -209,7 +210,7 @@ class DriverChannel:
             codec=RawCodec(),
             status_details_codec=None,
             dispatch=link.__dispatch__,
-            deadline=Deadline.from_timeout(_header_timeout_s(timeout_s)),
+            deadline=_ToldDeadline(timeout_s),
         )
         async with asyncio.timeout(timeout_s), call as stream:
             link.calls.add(stream.wrapper)
@@ -220,13 +221,20 @@ class DriverChannel:
                 link.calls.discard(stream.wrapper)
 
 
-def _header_timeout_s(timeout_s: float) -> float:
-    """What to hand grpclib so that the header never says less than `timeout_s`.
+class _ToldDeadline(Deadline):
+    """What the header says: a little more than the caller's timeout, never less.
 
-    grpclib cuts to whole seconds above 10 s and to milliseconds below; without this a driver would be told of a
-    deadline up to a second before ours, and answer before we give up.
+    grpclib cuts it to whole seconds above 10 s and to milliseconds below, so a driver would be told of a deadline up to
+    a second before ours and answer before we give up. Ours is the one that counts: when it passes, the driver's
+    side of the call is cancelled.
     """
-    return timeout_s + (0.999 if timeout_s > 10 else 0.0015)
+
+    def __init__(self, timeout_s: float) -> None:
+        super().__init__(_timestamp=0.0)
+        self._told_s = timeout_s + 0.1 if timeout_s < 9.9 else math.floor(timeout_s) + 1
+
+    def time_remaining(self) -> float:
+        return self._told_s
 
 
 class _SocketConnector:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Self
 
 from csisidecar.backoff import DRIVER_CONNECT
 from csisidecar.csi.driver import DriverInfo, handshake
-from csisidecar.errors import CSIError, DriverIdentityError, StartupError
+from csisidecar.errors import CSIError, DriverReplacedError, StartupError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -187,7 +187,7 @@ class DriverConnection:
                 _log.warning("The CSI driver came back but is not usable yet", extra={"reason": str(error)})
                 continue
             if info.name != before.name:
-                raise DriverIdentityError(
+                raise DriverReplacedError(
                     f"the CSI driver at {self._channel.endpoint} came back as {info.name!r}; it was {before.name!r}"
                 )
             return info

@@ -86,7 +86,7 @@ async def test_driver_is_never_told_of_an_earlier_deadline_than_ours(reach: Reac
 
     client = await reach([Slow()])
     await fails(client.probe(timeout_s=timeout_s))
-    assert timeout_s - 0.05 <= told[0] < timeout_s + 1  # the upper part is real time that passed
+    assert timeout_s <= told[0] <= timeout_s + 1
 
 
 async def test_zero_deadline_fails_instead_of_waiting(reach: Reach) -> None:
