@@ -69,7 +69,7 @@ class DriverConnection:
     """`async with DriverConnection(...) as connection:` - the supervisor of one `DriverChannel`.
 
     Guarantees: between a loss and the next successful handshake no call about volumes reaches whoever listens on the
-    socket. A driver that comes back under another name ends the block with DriverIdentityError; before the first
+    socket. A driver that comes back under another name ends the block with DriverReplacedError; before the first
     success, DriverUnreachableError and the handshake's errors end it too. After the first success only another
     name does: everything else is tried again, with the delays of `backoff.DRIVER_CONNECT`, for ever.
 

@@ -163,13 +163,17 @@ class EventRecorder:
                 # A writer must not sleep for one Event while others wait for it.
                 group.create_task(self._later(live, wait_s))
                 continue
-            live.queued = False
+            # Until it is written it counts as queued: two writers must never hold one Event.
             try:
                 await self._write(live)
             except ForbiddenError as error:
                 self._turn_off(error)
             except KubeError as error:
                 self._failed(live, error)
+            finally:
+                live.queued = False
+            if live.count != live.written and not self._is_off:
+                self._schedule(live)
 
     async def _later(self, live: _Live, wait_s: float) -> None:
         await asyncio.sleep(wait_s)
@@ -200,8 +204,6 @@ class EventRecorder:
         live.tries = 0
         if live.writes >= EAGER_WRITES:
             live.not_before = self._clock.monotonic() + LAZY_INTERVAL_S
-        if live.count != live.written:
-            self._schedule(live)
 
     def _failed(self, live: _Live, error: KubeError) -> None:
         live.tries += 1
@@ -212,7 +214,6 @@ class EventRecorder:
             return
         pause = error.retry_after_s if error.retry_after_s is not None else 2.0**live.tries
         live.not_before = self._clock.monotonic() + pause
-        self._schedule(live)
 
     def _turn_off(self, error: ForbiddenError) -> None:
         if not self._is_off:

@@ -27,14 +27,16 @@ class EventAPI:
         self.events: dict[str, dict[str, Any]] = {}
         self.writes: list[tuple[float, str]] = []
         self.errors: list[KubeError] = []
+        self.slow_s = 0.0
 
-    def _order(self, verb: str) -> None:
+    async def _order(self, verb: str) -> None:
         self.writes.append((round(asyncio.get_running_loop().time(), 1), verb))
+        await asyncio.sleep(self.slow_s)
         if self.errors:
             raise self.errors.pop(0)
 
     async def create(self, resource: Any, body: Mapping[str, Any], *, namespace: str = "") -> dict[str, Any]:
-        self._order("create")
+        await self._order("create")
         assert body["metadata"]["namespace"] == namespace
         self.events[body["metadata"]["name"]] = dict(body)
         return dict(body)
@@ -42,7 +44,7 @@ class EventAPI:
     async def patch(
         self, resource: Any, name: str, body: Mapping[str, Any], *, namespace: str = "", patch_type: Any = None
     ) -> dict[str, Any]:
-        self._order("patch")
+        await self._order("patch")
         if name not in self.events:
             raise NotFoundError("gone", status=404)
         self.events[name].update(body)
@@ -84,6 +86,18 @@ async def test_repeats_are_one_live_event_with_the_latest_message() -> None:
         (event,) = api.events.values()
     assert (event["count"], event["message"]) == (4, "failure 3")
     assert [verb for _, verb in api.writes] == ["create", "patch", "patch", "patch"]
+
+
+async def test_occurrence_during_a_slow_write_waits_for_its_end() -> None:
+    async with recording() as (recorder, api):
+        api.slow_s = 3.0
+        for _ in range(3):
+            recorder.event(CLAIM, "Warning", "ProvisioningFailed", "failure")
+            await asyncio.sleep(1)
+        await asyncio.sleep(10)
+        (event,) = api.events.values()
+    assert event["count"] == 3
+    assert [verb for _, verb in api.writes] == ["create", "patch"]
 
 
 async def test_flood_is_written_at_most_once_a_minute_after_the_fifth_write() -> None:
