@@ -141,6 +141,8 @@ async def test_claim_is_handed_over_bound_used_and_freed(cluster: Cluster) -> No
     cluster.objects.delete("persistentvolumeclaims", "data", "default")
     await cluster.until(lambda: cluster.volume()["status"].get("phase") == "Released")
     assert cluster.get("persistentvolumeclaims", "data") is None
+    conflicts = [r for r in cluster.server.audit if r.code == 409 and r.resource != "events"]
+    assert conflicts == [], "one plan's writes must build on each other"
 
 
 async def test_used_claim_is_not_removed_before_its_pod(cluster: Cluster) -> None:
