@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from csisidecar.clock import Clock, rfc3339
 from csisidecar.testing.apiserver import admission, validation
+from csisidecar.testing.apiserver.apply import note_update
 from csisidecar.testing.apiserver.conversion import from_storage, to_storage
 from csisidecar.testing.apiserver.schema import Normalizer
 from csisidecar.testing.apiserver.status import (
@@ -54,6 +55,8 @@ class WriteOptions:
     field_manager: str = ""
     field_validation: str = ""
     """Strict, Warn or Ignore: what unknown fields lead to; empty is Warn."""
+    is_apply: bool = False
+    """The writer keeps managedFields itself."""
     warnings: list[str] = field(default_factory=list)
     """Filled with what the answer's Warning headers say."""
 
@@ -298,6 +301,16 @@ class Registry:
         causes += validation.validate_update(spec, content, old, subresource)
         if causes:
             raise invalid_object(spec, name, causes)
+        if "managedFields" in old_meta and not options.is_apply:
+            content["metadata"]["managedFields"] = old_meta["managedFields"]
+            note_update(
+                spec,
+                content,
+                old,
+                manager=options.field_manager,
+                now=rfc3339(self.clock.now()),
+                subresource=subresource,
+            )
         content = self._pruned(content)
         if content == old:
             return before
