@@ -179,6 +179,8 @@ class Watcher(Generic[T]):
                 if error.status == 400 and not version and self._streams_lists:
                     self._streams_lists = False
                     continue
+                # A streamed list that did not come through is not tried twice in a row: pages may.
+                needs_paged_list = needs_paged_list or not version
                 await self._pause(error)
             except msgspec.DecodeError as error:
                 await self._pause(UnreachableError(f"the API server's answer is no JSON: {error}"))

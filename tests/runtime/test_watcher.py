@@ -73,6 +73,16 @@ async def test_expired_continue_token_starts_the_list_over_in_one_answer() -> No
     assert api.page_size_seen == [500, 500, 0]
 
 
+async def test_streamed_list_that_does_not_come_through_is_followed_by_pages() -> None:
+    api = TinyAPI()
+    api.put("a")
+    api.trouble.append("stall")
+    async with following(api) as informer:
+        await asyncio.sleep(35)
+        assert names(informer.store) == {"a"}
+    assert api.requests[:2] == ["stream", "list"]
+
+
 async def test_deletion_missed_while_listing_again_is_told() -> None:
     api = TinyAPI()
     api.put("a")

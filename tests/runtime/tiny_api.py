@@ -135,14 +135,18 @@ class TinyAPI:
                 yield self._one(b'{"type":"ERROR","object":{"kind":"Status","code":410,"message":"too old"}}')
                 return
             raise GoneError("too old resource version", status=410, verb="watch")
-        yield self._lines(order, 0 if send_initial_events else int(resource_version), send_initial_events, timeout_s)
+        since = 0 if send_initial_events else int(resource_version)
+        yield self._lines(order, since, send_initial_events, timeout_s, idle_timeout_s)
 
     async def _one(self, line: bytes) -> AsyncIterator[bytes]:
         yield line
 
-    async def _lines(self, order: str, since: int, initial: bool, timeout_s: float) -> AsyncIterator[bytes]:
+    async def _lines(
+        self, order: str, since: int, initial: bool, timeout_s: float, idle_timeout_s: float
+    ) -> AsyncIterator[bytes]:
         if order == "stall":
-            await asyncio.sleep(3600)
+            await asyncio.sleep(idle_timeout_s)
+            raise UnreachableError(f"nothing came for {idle_timeout_s:g} s")
         if order == "close":
             return
         if initial:
