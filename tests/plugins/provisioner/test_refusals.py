@@ -1,0 +1,270 @@
+"""Claims that get no volume: which are left alone without a word, and what the others are told."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from csisidecar.config import ProvisionerSettings
+from tests.plugins.provisioner.world import DRIVER, World
+
+pytestmark = pytest.mark.looptime
+
+TOPOLOGY = frozenset({"CONTROLLER_SERVICE", "VOLUME_ACCESSIBILITY_CONSTRAINTS"})
+NODE = {"volume.kubernetes.io/selected-node": "node1"}
+SNAPSHOT = {"apiGroup": "snapshot.storage.k8s.io", "kind": "VolumeSnapshot", "name": "snap"}
+NOT_SUPPORTED = "is not supported by this version of csisidecar"
+
+REFUSED: list[Any] = [
+    ("missing class", None, {}, 'storageClass "fast" not found'),
+    (
+        "class of another provisioner",
+        {"provisioner": "other.io"},
+        {},
+        f'storageClass "fast" has provisioner other.io, but the claim is addressed to {DRIVER}',
+    ),
+    ("selector", {}, {"selector": {"matchLabels": {"a": "b"}}}, "claim Selector is not supported"),
+    ("empty selector", {}, {"selector": {}}, "claim Selector is not supported"),
+    (
+        "two file system keys",
+        {"parameters": {"csi.storage.k8s.io/fstype": "xfs", "FSType": "xfs"}},
+        {},
+        'fstype specified in parameters with both "fstype" and "csi.storage.k8s.io/fstype" keys',
+    ),
+    (
+        "unknown key with our prefix",
+        {"parameters": {"csi.storage.k8s.io/pvc/name": "mine"}},
+        {},
+        (
+            "failed to strip CSI Parameters of prefixed keys: found unknown parameter key"
+            ' "csi.storage.k8s.io/pvc/name" with reserved namespace csi.storage.k8s.io/'
+        ),
+    ),
+    (
+        "half a secret pair",
+        {"parameters": {"csi.storage.k8s.io/node-stage-secret-name": "s"}},
+        {},
+        (
+            "failed to get name and namespace template from params:"
+            " either name and namespace for NodeStage secrets specified, Both must be specified"
+        ),
+    ),
+    (
+        "missing secret",
+        {
+            "parameters": {
+                "csi.storage.k8s.io/provisioner-secret-name": "gone",
+                "csi.storage.k8s.io/provisioner-secret-namespace": "team",
+            }
+        },
+        {},
+        'error getting secret gone in namespace team: secrets "gone" not found',
+    ),
+    (
+        "snapshot of a foreign group",
+        {},
+        {"dataSource": {**SNAPSHOT, "apiGroup": "example.com"}},
+        "the PVC source does not belong to the right APIGroup. Expected snapshot.storage.k8s.io, Got example.com",
+    ),
+    ("snapshot", {}, {"dataSource": SNAPSHOT}, f"restoring a VolumeSnapshot {NOT_SUPPORTED}"),
+    ("snapshot by reference", {}, {"dataSourceRef": SNAPSHOT}, f"restoring a VolumeSnapshot {NOT_SUPPORTED}"),
+    (
+        "clone",
+        {},
+        {"dataSource": {"kind": "PersistentVolumeClaim", "name": "old"}},
+        f"cloning a PersistentVolumeClaim {NOT_SUPPORTED}",
+    ),
+    (
+        "source in another namespace",
+        {},
+        {"dataSourceRef": {**SNAPSHOT, "namespace": "elsewhere"}},
+        "dataSourceRef namespace specified but the CrossNamespaceVolumeDataSource feature is disabled",
+    ),
+    (
+        "volume attributes class",
+        {},
+        {"volumeAttributesClassName": "silver"},
+        "VolumeAttributesClass silver: volume attributes classes are not supported by this version of csisidecar",
+    ),
+]
+
+
+@pytest.mark.parametrize(("storage_class", "claim", "text"), [row[1:] for row in REFUSED], ids=[r[0] for r in REFUSED])
+async def test_claim_is_told_why_and_the_driver_is_not_called(
+    storage_class: dict[str, Any] | None, claim: dict[str, Any], text: str
+) -> None:
+    world = World()
+    if storage_class is not None:
+        world.add_class(**storage_class)
+    world.add_claim(**claim)
+    await world.run()
+    assert len(world.warnings()) == 1
+    assert text in world.warnings()[0]
+    assert {reason for kind, reason, _ in world.events() if kind == "Warning"} == {"ProvisioningFailed"}
+    assert list(world.driver.ledger) == []
+    assert world.api.count("persistentvolumes") == 0
+    # The API server fills dataSource from dataSourceRef, so either way the metric knows the kind.
+    source = (claim.get("dataSource") or claim.get("dataSourceRef") or {}).get("kind", "")
+    if "namespace" in claim.get("dataSourceRef", {}):
+        source = ""
+    assert world.numbers.total("controller_persistentvolumeclaim_provision_failed_total", "fast", source) == 1
+
+
+@pytest.mark.parametrize(
+    ("storage_class", "annotations", "feature"),
+    [
+        ({}, NODE, "selected node node1"),
+        ({"allowedTopologies": [{"matchLabelExpressions": [{"key": "zone", "values": ["a"]}]}]}, {}, "allowedTopo"),
+    ],
+)
+async def test_topology_is_refused_only_if_the_driver_declares_it_and_the_gate_is_on(
+    storage_class: dict[str, Any], annotations: dict[str, str], feature: str
+) -> None:
+    for capabilities, gate, refused in (
+        (TOPOLOGY, True, True),
+        (TOPOLOGY, False, False),
+        (frozenset({"CONTROLLER_SERVICE"}), True, False),
+    ):
+        world = World(
+            settings=ProvisionerSettings(topology=gate), plugin_capabilities=capabilities, topology={"zone": "a"}
+        )
+        world.add_class(**storage_class)
+        world.add_claim(annotations=annotations)
+        await world.run()
+        assert bool(world.warnings()) is refused
+        assert len(world.calls()) == (0 if refused else 1)
+        if refused:
+            assert feature in world.warnings()[0]
+            assert "topology is not supported by this version" in world.warnings()[0]
+
+
+async def test_in_tree_class_of_a_migrated_driver_is_refused_by_name() -> None:
+    world = World(driver_name="ebs.csi.aws.com")
+    world.add_class(provisioner="kubernetes.io/aws-ebs")
+    world.add_claim()
+    await world.run()
+    assert len(world.warnings()) == 1
+    assert "in-tree provisioner kubernetes.io/aws-ebs" in world.warnings()[0]
+    assert world.calls() == []
+
+
+async def test_populator_kinds_are_left_to_their_populator() -> None:
+    world = World()
+    world.add_class()
+    world.add_claim(dataSourceRef={"apiGroup": "example.com", "kind": "Book", "name": "b"})
+    await world.run(seconds=600)
+    assert world.events() == [
+        ("Normal", "Provisioning", 'External provisioner is provisioning volume for claim "team/data"'),
+        ("Normal", "Provisioning", "Assuming an external populator will provision the volume"),
+    ]
+    assert list(world.driver.ledger) == []
+
+
+@pytest.mark.parametrize(
+    "claim",
+    [
+        {"provisioner": "other.io"},
+        {"provisioner": ""},
+        # Being migrated to us is not enough: the claim must also name us or the plugin we took over.
+        {"provisioner": "other.io", "annotations": {"pv.kubernetes.io/migrated-to": DRIVER}},
+        {"storageClassName": "late"},
+        {"storageClassName": "late", "annotations": {"volume.kubernetes.io/selected-node": ""}},
+        {"storageClassName": "late", "annotations": {"volume.alpha.kubernetes.io/selected-node": "node1"}},
+    ],
+)
+async def test_claim_that_is_not_ours_or_not_ready_is_left_alone_without_a_word(claim: dict[str, Any]) -> None:
+    world = World()
+    world.add_class("fast")
+    world.add_class("late", volumeBindingMode="WaitForFirstConsumer")
+    world.add_claim(**claim)
+    await world.run(seconds=1000)
+    assert world.events() == []
+    assert world.wire.requests == []
+    assert list(world.driver.ledger) == []
+    assert world.numbers.seen == {}
+
+
+async def test_claim_being_deleted_gets_no_new_volume() -> None:
+    world = World()
+    world.add_class()
+    world.add_claim()
+    world.api.delete("persistentvolumeclaims", "data", "team")
+    held = world.api.get("persistentvolumeclaims", "data", "team")
+    assert held is not None, "pvc-protection holds it"
+    await world.run(seconds=10)
+    assert world.calls() == []
+    assert world.events() == []
+
+
+async def test_late_binding_claim_is_provisioned_as_soon_as_a_node_is_selected() -> None:
+    world = World()
+    world.add_class(volumeBindingMode="WaitForFirstConsumer")
+    uid = world.add_claim()
+    async with world.running():
+        await asyncio.sleep(5)
+        assert world.calls() == []
+
+        def select(obj: dict[str, Any]) -> None:
+            obj["metadata"]["annotations"].update(NODE)
+
+        world.api.edit("persistentvolumeclaims", "data", select, "team")
+        await asyncio.sleep(0.5)
+    assert world.volume(uid)["spec"]["claimRef"]["uid"] == uid
+
+
+async def test_old_provisioner_annotation_counts_only_without_the_new_one() -> None:
+    world = World()
+    world.add_class()
+    uid = world.add_claim()
+    old = {"volume.beta.kubernetes.io/storage-provisioner": DRIVER}
+
+    def only_old(obj: dict[str, Any]) -> None:
+        obj["metadata"]["annotations"] = dict(old)
+
+    world.api.edit("persistentvolumeclaims", "data", only_old, "team")
+    world.add_claim("other", provisioner="", annotations=old)
+    await world.run()
+    assert [request.name for request in world.calls()] == [f"pvc-{uid}"]
+
+
+async def test_class_that_appears_wakes_the_claims_that_wait_for_it() -> None:
+    world = World()
+    uid = world.add_claim()
+    async with world.running():
+        await asyncio.sleep(100)
+        assert world.calls() == []
+        world.add_class()
+        await asyncio.sleep(0.2)
+        assert world.volume(uid)["metadata"]["name"] == f"pvc-{uid}"
+
+
+@pytest.mark.parametrize(
+    ("plugin", "controller", "text"),
+    [
+        (
+            frozenset[str](),
+            frozenset({"CREATE_DELETE_VOLUME"}),
+            "CSI driver does not support dynamic provisioning: plugin CONTROLLER_SERVICE capability is not reported",
+        ),
+        (
+            frozenset({"CONTROLLER_SERVICE"}),
+            frozenset[str](),
+            (
+                "CSI driver does not support dynamic provisioning: controller CREATE_DELETE_VOLUME capability is not"
+                " reported"
+            ),
+        ),
+    ],
+)
+async def test_driver_without_the_needed_capability(
+    plugin: frozenset[str], controller: frozenset[str], text: str
+) -> None:
+    world = World(plugin_capabilities=plugin, controller=controller)
+    world.add_class()
+    world.add_claim()
+    world.add_volume("pv1")
+    await world.run()
+    assert sorted(world.warnings()) == [text, text]
+    assert list(world.driver.ledger) == []
