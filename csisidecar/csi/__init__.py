@@ -96,7 +96,7 @@ from csisidecar.csi._generated.csi.v1 import (
     VolumeUsage,
     VolumeUsageUnit,
 )
-from csisidecar.csi.channel import DriverChannel
+from csisidecar.csi.channel import DriverChannel, Service
 from csisidecar.csi.client import CallObserver, CSIClient
 from csisidecar.csi.connection import DriverBack, DriverConnection, DriverLost, DriverState
 from csisidecar.csi.driver import DriverInfo, handshake
@@ -180,6 +180,7 @@ __all__ = [
     "PluginCapabilityVolumeExpansionType",
     "ProbeRequest",
     "ProbeResponse",
+    "Service",
     "Snapshot",
     "Topology",
     "TopologyRequirement",

@@ -8,6 +8,7 @@ Only this file, `link` and `client` know grpclib.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 import os
@@ -27,14 +28,7 @@ from csisidecar.csi.memory import join
 from csisidecar.errors import ConfigError, DriverUnreachableError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
-
-    class Service(typing.Protocol):
-        """A driver's service object as grpclib's server takes it, for example a subclass of `ControllerBase`."""
-
-        def __mapping__(self) -> Mapping[str, grpclib.const.Handler]:
-            """Full method path → handler."""
-            ...
+    from collections.abc import Callable, Mapping, Sequence
 
 
 _log = logging.getLogger(__name__)
@@ -45,8 +39,19 @@ MAX_SOCKET_PATH_BYTES = 107
 CONNECT_ATTEMPT_S = 5.0
 """Bound of one attempt; a Unix socket answers at once unless the driver's backlog is full."""
 
+FINISH_S = 1.0
+"""Bound of the wait for an in-memory driver's handlers when the channel is closed for good."""
+
 PROGRESS_EVERY_S = 10.0
 """How often a wait for the driver is logged; as upstream."""
+
+
+class Service(typing.Protocol):
+    """A driver's service object as grpclib's server takes it, for example a subclass of `ControllerBase`."""
+
+    def __mapping__(self) -> Mapping[str, grpclib.const.Handler]:
+        """Full method path → handler."""
+        ...
 
 
 def socket_path(endpoint: str) -> str:
@@ -98,7 +103,7 @@ class DriverChannel:
 
     def __init__(self, endpoint: str) -> None:
         self.endpoint = socket_path(endpoint)
-        self._connector: Callable[[Link], Awaitable[Protocol]] = _SocketConnector(self.endpoint)
+        self._connector: _SocketConnector | _MemoryConnector = _SocketConnector(self.endpoint)
         self._reset()
 
     @classmethod
@@ -175,6 +180,11 @@ class DriverChannel:
         if link is not None:
             link.close()
 
+    async def aclose(self) -> None:
+        """Closes, and gives handlers of an in-memory driver a moment to end, so that no task of ours is left."""
+        self.close()
+        await self._connector.finish()
+
     async def _open(self) -> None:
         self.close()
         link = Link(self._lost)
@@ -248,6 +258,10 @@ class _SocketConnector:
             await protocol.wait_until_spoken()
         return protocol
 
+    async def finish(self) -> None:
+        """Lets the loop run once: that is when a closed transport lets go of its socket."""
+        await asyncio.sleep(0)
+
 
 class _MemoryConnector:
     """Joins a client and a server protocol back to back; the seam is grpclib's own `testing.ChannelFor`."""
@@ -255,12 +269,25 @@ class _MemoryConnector:
     def __init__(self, services: Sequence[Service], is_up: Callable[[], bool]) -> None:
         self._services = services
         self._is_up = is_up
+        self._handlers: list[grpclib.server.Handler] = []
 
     async def __call__(self, link: Link) -> Protocol:
         if not self._is_up():
             raise ConnectionRefusedError
         server = grpclib.server.Server(list(self._services))
-        near = link.new_protocol()
-        join(near, server._protocol_factory())  # noqa: SLF001 - as ChannelFor does
+        near, far = link.new_protocol(), server._protocol_factory()  # noqa: SLF001 - as ChannelFor does
+        join(near, far)
+        self._handlers = [handler for handler in self._handlers if not handler.check_closed()]
+        self._handlers.append(cast("grpclib.server.Handler", far.handler))
         await near.wait_until_spoken()
         return near
+
+    async def finish(self) -> None:
+        """Ends what the driver's handlers still do; one that ignores its cancel is left after a second."""
+        for handler in self._handlers:
+            handler.close()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FINISH_S):
+                for handler in self._handlers:
+                    await handler.wait_closed()
+        self._handlers.clear()

@@ -155,7 +155,7 @@ class DriverConnection:
             if not own_error:
                 raise group.exceptions[0] from None
         finally:
-            self._channel.close()
+            await self._channel.aclose()
 
     async def _supervise(self) -> None:
         await self._channel.connect(self._connect_timeout_s, on_failure=self._tell)

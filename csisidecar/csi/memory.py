@@ -19,7 +19,7 @@ class MemoryTransport(asyncio.Transport):
         self._own_protocol = protocol
         self._closing = False
 
-    def write(self, data: bytes | bytearray | memoryview) -> None:  # noqa: D102 - asyncio\'s
+    def write(self, data: bytes | bytearray | memoryview) -> None:  # noqa: D102 - asyncio's
         if data and not self._closing:
             self._loop.call_soon(self.peer.deliver, bytes(data))
 
@@ -32,16 +32,16 @@ class MemoryTransport(asyncio.Transport):
                 self.close()  # as a socket transport does when its protocol fails
                 raise
 
-    def is_closing(self) -> bool:  # noqa: D102 - asyncio\'s
+    def is_closing(self) -> bool:  # noqa: D102 - asyncio's
         return self._closing
 
-    def close(self) -> None:  # noqa: D102 - asyncio\'s
+    def close(self) -> None:  # noqa: D102 - asyncio's
         if not self._closing:
             self._closing = True
             self._loop.call_soon(self._own_protocol.connection_lost, None)
             self._loop.call_soon(self.peer.close)
 
-    def abort(self) -> None:  # noqa: D102 - asyncio\'s
+    def abort(self) -> None:  # noqa: D102 - asyncio's
         self.close()
 
 

@@ -124,7 +124,7 @@ async def test_loss_is_told_at_once_and_ends_calls_in_flight() -> None:
         return loop.time()
 
     async with asyncio.TaskGroup() as group:
-        calls = [group.create_task(call()) for _ in range(5)]
+        calls = [group.create_task(call()) for _ in range(150)]  # more than may be sent at once
         await asyncio.sleep(1.0)
         lost, when = channel.lost, loop.time()
         driver.stop()

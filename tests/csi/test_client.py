@@ -221,7 +221,7 @@ async def test_absent_ready_means_ready(reach: Reach, order: str, ready: bool) -
 async def test_hundred_calls_at_once_get_their_own_answers(reach: Reach) -> None:
     client = await reach(FakeDriver())
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(client.create_volume(create_request(f"pvc-{i}"), timeout_s=5)) for i in range(100)]
+        tasks = [group.create_task(client.create_volume(create_request(f"pvc-{i}"), timeout_s=5)) for i in range(300)]
     for i, task in enumerate(tasks):
         volume = task.result().volume
         assert volume is not None

@@ -233,3 +233,17 @@ async def test_ended_subscription_hears_nothing(setting: Setting) -> None:
         end()
         await setting.lose()
         assert (len(heard), len(setting.heard)) == (0, 1)
+
+
+async def test_no_task_is_left_when_the_block_ends(setting: Setting) -> None:
+    before = asyncio.all_tasks()
+    setting.driver.order("CreateVolume:hang")
+
+    async def leave_in_the_middle() -> None:
+        async with setting.connection as connection, asyncio.timeout(5):
+            await connection.ready()
+            await setting.client.create_volume(create_request(), timeout_s=60)
+
+    with pytest.raises(TimeoutError):
+        await leave_in_the_middle()
+    assert asyncio.all_tasks() == before

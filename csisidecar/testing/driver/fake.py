@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-LEDGER_LENGTH = 100_000
+LEDGER_LENGTH = 10_000
 """Calls the ledger keeps; older ones fall out of a driver that runs for long."""
 
 
