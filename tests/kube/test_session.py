@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from csisidecar.errors import UnreachableError
 from csisidecar.kube import LineReader
 from csisidecar.kube.session import HTTPSession, Target
+from tests.virtual import run_virtual
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -26,14 +27,14 @@ def test_lines_do_not_depend_on_how_the_body_is_cut(chunks: list[bytes]) -> None
     body = b"".join(chunks)
     left = [chunk for chunk in chunks if chunk]
 
-    async def read() -> list[bytes]:
-        async def chunk() -> bytes:
-            return left.pop(0) if left else b""
+    async def chunk() -> bytes:
+        return left.pop(0) if left else b""
 
-        return [line async for line in LineReader(chunk)]
+    async def check() -> None:
+        assert [line async for line in LineReader(chunk)] == (whole if whole[-1] else whole[:-1])
 
     whole = body.split(b"\n")
-    assert asyncio.run(read()) == (whole if whole[-1] else whole[:-1])
+    run_virtual(check())
 
 
 class Rotating:
@@ -55,7 +56,7 @@ class Rotating:
 async def served(
     handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], credentials: Rotating | None = None
 ) -> AsyncIterator[HTTPSession]:
-    runner = web.ServerRunner(web.Server(handler), shutdown_timeout=0.1)
+    runner = web.ServerRunner(web.Server(handler, handler_cancellation=True), shutdown_timeout=0.1)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
