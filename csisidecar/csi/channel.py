@@ -54,20 +54,16 @@ class Service(typing.Protocol):
         ...
 
 
-def socket_path(endpoint: str) -> str:
-    """The absolute path in ``unix:///path`` or ``/path``; raises ConfigError for anything else.
+def socket_path(endpoint: str, *, flag: str = "--csi-address") -> str:
+    """The absolute path in ``unix:///path`` or ``/path``; raises ConfigError naming `flag` for anything else.
 
     Source: csi-lib-utils `connection` accepts only Unix sockets when the loss of a connection matters.
     """
     path = endpoint.removeprefix("unix://")
     if not path.startswith("/"):
-        raise ConfigError(
-            f'--csi-address: "{endpoint}" is no Unix socket; write /absolute/path or unix:///absolute/path'
-        )
+        raise ConfigError(f'{flag}: "{endpoint}" is no Unix socket; write /absolute/path or unix:///absolute/path')
     if len(os.fsencode(path)) > MAX_SOCKET_PATH_BYTES:
-        raise ConfigError(
-            f'--csi-address: "{path}" is longer than the {MAX_SOCKET_PATH_BYTES} bytes a socket path may have'
-        )
+        raise ConfigError(f'{flag}: "{path}" is longer than the {MAX_SOCKET_PATH_BYTES} bytes a socket path may have')
     return path
 
 

@@ -97,7 +97,7 @@ async def serve(options: DriverOptions) -> None:
         ConfigError: an endpoint that is no Unix socket, or an order or a capability that does not exist.
         OSError: the socket or the directory cannot be made.
     """
-    path = socket_path(options.endpoint)
+    path = socket_path(options.endpoint, flag="--endpoint")
     backend = DirectoryBackend((options.root or Path(f"{path}.volumes")).absolute())
     driver = FakeDriver(options.to_settings(), backend=backend, trouble=options.trouble)
     async with driver.serving(path) as endpoint:

@@ -272,3 +272,8 @@ def test_options_become_settings() -> None:
 def test_options_that_cannot_be_are_refused(options: DriverOptions, reason: str) -> None:
     with pytest.raises(ConfigError, match=reason):
         options.to_settings()
+
+
+async def test_endpoint_that_is_no_socket_is_refused_naming_the_flag() -> None:
+    with pytest.raises(ConfigError, match="--endpoint"):
+        await serve(DriverOptions(endpoint="tcp://127.0.0.1:1"))
