@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from csisidecar.demo.props import CLASS, NAMESPACE, NODE, build_claim, build_pod
+from csisidecar.errors import StatusCode
 from csisidecar.kube import (
     PERSISTENT_VOLUME_CLAIMS,
     PERSISTENT_VOLUMES,
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from csisidecar.demo.observer import Observer
     from csisidecar.demo.teller import Teller
     from csisidecar.kube import KubeClient
-    from csisidecar.testing.driver import FakeDriver
+    from csisidecar.testing.driver import FakeDriver, VolumeRecord
 
 T = TypeVar("T")
 
@@ -97,7 +98,15 @@ class VolumeLife:
     async def _driver_creates(self) -> None:
         self._begin("CreateVolume called")
         name = f"pvc-{self._claim['metadata']['uid']}"
-        record = await self._until(lambda: self.driver.volume_named(name), f"the driver has no volume {name}")
+
+        def created() -> VolumeRecord | None:
+            # The driver knows a volume before its directory is there; only the answered call says that it is made.
+            answered = any(
+                call.request.name == name and call.code is StatusCode.OK for call in self.driver.calls("CreateVolume")
+            )
+            return self.driver.volume_named(name) if answered else None
+
+        record = await self._until(created, f"the driver has no volume {name}")
         self.handle = record.id
         self.teller.happened("driver", f"CreateVolume {name}", [f"→ volume id {record.id}"])
         self._check(record.capacity_bytes >= quantity.parse(SIZE), f"it has only {record.capacity_bytes} bytes")
@@ -224,10 +233,18 @@ class VolumeLife:
 
     async def _driver_deletes(self) -> None:
         self._begin("DeleteVolume called")
-        await self._until(lambda: self.handle not in self.driver.volumes, "the driver still has the volume")
+
+        def deleted() -> bool:
+            return any(
+                call.request.volume_id == self.handle and call.code is StatusCode.OK
+                for call in self.driver.calls("DeleteVolume")
+            )
+
+        await self._until(deleted, "the driver still has the volume")
         self.teller.happened("driver", f"DeleteVolume {self.handle}")
-        self._check(bool(self.driver.calls("DeleteVolume")), "DeleteVolume was never called")
-        self.teller.verified("the driver knows the volume no more")
+        self._check(self.handle not in self.driver.volumes, "DeleteVolume was answered, yet the volume is there")
+        self._check(not await asyncio.to_thread(self.directory.exists), f"{self.directory} is still there")
+        self.teller.verified("the driver knows the volume no more, its directory is gone")
 
     async def _volume_is_gone(self) -> None:
         self._begin("PersistentVolume gone")

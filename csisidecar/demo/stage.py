@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 SIDECAR_AGENT = f"csisidecar/{VERSION}"
 STORY_AGENT = f"csisidecar-demo-story/{VERSION}"
+REQUEST_TIMEOUT_S = 10.0
+"""Of the story's own requests, so that an API server in trouble cannot hold the story for long."""
 PUBLISH_CONTEXT = {"devicePath": "/dev/disk/by-id/demo"}
 
 
@@ -52,6 +54,13 @@ class Stage:
     sidecar: Sidecar
     client: KubeClient
     """The story's own."""
+    orders: tuple[str, ...] = ()
+    """Trouble for the API server, not given yet: the stage itself must come up."""
+
+    def give_orders(self) -> None:
+        """From now on the API server makes trouble as ordered."""
+        for order in self.orders:
+            self.server.trouble.add(order)
 
 
 @asynccontextmanager
@@ -60,7 +69,8 @@ async def set_up(clock: Clock, *, trouble: Sequence[str] = (), audit: Path | Non
 
     Args:
         clock: the process's.
-        trouble: orders; those that begin with an RPC's name go to the driver, others to the API server.
+        trouble: orders; those that begin with an RPC's name go to the driver at once, others to the API server
+            with `Stage.give_orders`.
         audit: where to write each API request as a line of JSON.
 
     Raises:
@@ -80,13 +90,11 @@ async def set_up(clock: Clock, *, trouble: Sequence[str] = (), audit: Path | Non
         session = await stack.enter_async_context(
             connect(KubeConfig(kubeconfig=str(kubeconfig), user_agent=STORY_AGENT))
         )
-        client = KubeClient(session)
+        client = KubeClient(session, request_timeout_s=REQUEST_TIMEOUT_S)
         await ensure_cluster(client, driver=driver.settings.name, nodes={NODE: driver.settings.node_id})
         await _run_controllers(stack, kubeconfig, clock)
         sidecar = build_sidecar(kubeconfig, endpoint, clock)
         await stack.enter_async_context(background(sidecar.run(), name="sidecar"))
-        for order in for_server:
-            server.trouble.add(order)
         yield Stage(
             server=server,
             kubeconfig=kubeconfig,
@@ -95,6 +103,7 @@ async def set_up(clock: Clock, *, trouble: Sequence[str] = (), audit: Path | Non
             volumes_directory=root / "driver" / "volumes",
             sidecar=sidecar,
             client=client,
+            orders=for_server,
         )
 
 

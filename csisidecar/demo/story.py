@@ -106,13 +106,13 @@ class Story:
                 step_timeout_s=timeout_s,
                 on_step=self._note,
             )
+            stage.give_orders()
             try:
                 await _wait_until_ready(stage, observer, self.teller, timeout_s)
                 began, first_record = self.clock.monotonic(), len(stage.server.audit)
                 await life.live_through()
             except (StepFailed, KubeError) as failure:
-                why = failure.why if isinstance(failure, StepFailed) else str(failure)
-                self.teller.failed(self.step, [why, *observer.complaints()])
+                self.teller.failed(self.step, [_reason(failure), *observer.complaints()])
                 return False
             total_s = self.clock.monotonic() - began
         _summarize(stage, self.teller, list(stage.server.audit)[first_record:], total_s)
@@ -120,6 +120,13 @@ class Story:
 
     def _note(self, step: str) -> None:
         self.step = step
+
+
+def _reason(failure: StepFailed | KubeError) -> str:
+    """What to tell: a request's failure with what was asked for."""
+    if isinstance(failure, StepFailed):
+        return failure.why
+    return f"cannot {failure.verb} {failure.resource} {failure.name}:\n{failure}"
 
 
 async def _wait_until_ready(stage: Stage, observer: Observer, teller: Teller, timeout_s: float) -> None:

@@ -80,6 +80,9 @@ def test_life_of_the_volume_is_ten_requests_and_four_calls(tmp_path: Path) -> No
         ("DeleteVolume:Internal", "DeleteVolume called", "Event VolumeFailedDelete of"),
         ("Probe:notready", "start", "[-]driver "),
         ("GetPluginInfo:empty", "start", "empty name"),
+        ("CreateVolume:hang", "CreateVolume called", "the driver has no volume pvc-"),
+        ("create:pods:error=500", "pod scheduled", "cannot create pods default/demo-app:\n"),
+        ("watch:*:error=500", "start", "cannot watch persistentvolumes"),
         ("create:persistentvolumes:error=500", "PersistentVolume saved", "PersistentVolume"),
     ],
 )
