@@ -17,7 +17,7 @@ from csisidecar.clock import SystemClock
 from csisidecar.csi import CSIClient, DriverBack, DriverChannel, DriverConnection, DriverLost
 from csisidecar.errors import ConfigError, DriverIdentityError, DriverLostError
 from csisidecar.hosting import PluginHost
-from csisidecar.kube import LEASES, KubeClient, RateLimiter, connect
+from csisidecar.kube import LEASES, KubeClient, Permissions, RateLimiter, connect
 from csisidecar.plugin import PluginContext
 from csisidecar.runtime import EventRecorder, Regarding, Stores, note_write, unwrap
 from csisidecar.runtime.lease import LeaderElector, lease_name
@@ -177,12 +177,13 @@ class Sidecar:
         limiter = RateLimiter(mode.rate, self._clock) if mode.rate.qps > 0 else None
         component = f"{driver.name}_{socket.gethostname()}_{secrets.token_hex(8)}"
         events = EventRecorder(client, component=component, clock=self._clock)
+        permissions = Permissions(self._clock, owner=plugin.name)
 
         def context(info: DriverInfo) -> PluginContext:
             return PluginContext(
                 driver=info,
                 csi=csi,
-                kube=client.derive(limiter=limiter),
+                kube=client.derive(limiter=limiter, permissions=permissions),
                 stores=stores,
                 events=events,
                 metrics=self.telemetry,
@@ -199,7 +200,7 @@ class Sidecar:
             driver_grace_s=mode.lease.lease_duration_s,
             exit_on_lease_loss=self._config.exit_on_lease_loss,
         )
-        self.health.add(f"mode-{plugin.name}", lambda: host.reason, note=lambda: host.state)
+        self.health.add(f"mode-{plugin.name}", lambda: host.reason or permissions.reason, note=lambda: host.state)
         return host, events
 
     def _elector(

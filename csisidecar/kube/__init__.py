@@ -41,6 +41,7 @@ from csisidecar.kube.objects import (
     compact_volume,
 )
 from csisidecar.kube.patch import add_finalizer, escape, merge, remove_finalizer
+from csisidecar.kube.permissions import Permissions
 from csisidecar.kube.resources import (
     CSI_DRIVERS,
     CSI_NODES,
@@ -99,6 +100,7 @@ __all__ = [
     "ObjectKey",
     "ObjectRef",
     "PatchType",
+    "Permissions",
     "Phase",
     "RateLimiter",
     "Requests",

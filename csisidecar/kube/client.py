@@ -31,6 +31,7 @@ from csisidecar.kube.session import NO_HEADERS
 
 if TYPE_CHECKING:
     from csisidecar.kube.limiter import RateLimiter
+    from csisidecar.kube.permissions import Permissions
     from csisidecar.kube.resources import Resource
     from csisidecar.kube.session import KubeSession, Response
 
@@ -135,6 +136,7 @@ class KubeClient:
         limiter: ceiling for requests other than watches; None for no ceiling.
         on_write: told of each successful write before the caller is; must not raise.
         request_timeout_s: deadline of each request that is no watch, from when it is sent.
+        permissions: told how each write ended.
     """
 
     def __init__(
@@ -144,24 +146,28 @@ class KubeClient:
         limiter: RateLimiter | None = None,
         on_write: Callable[[Write], None] | None = None,
         request_timeout_s: float = 60.0,
+        permissions: Permissions | None = None,
     ) -> None:
         self._session = session
         self._limiter = limiter
         self._on_write = on_write
         self._request_timeout_s = request_timeout_s
+        self._permissions = permissions
 
     def derive(
         self,
         *,
         limiter: RateLimiter | _Keep | None = _Keep.KEEP,
         on_write: Callable[[Write], None] | _Keep | None = _Keep.KEEP,
+        permissions: Permissions | _Keep | None = _Keep.KEEP,
     ) -> KubeClient:
-        """A client of the same session with another limiter or write observer; what is not given stays."""
+        """A client of the same session with another limiter or other observers of writes; what is not given stays."""
         return KubeClient(
             self._session,
             limiter=self._limiter if isinstance(limiter, _Keep) else limiter,
             on_write=self._on_write if isinstance(on_write, _Keep) else on_write,
             request_timeout_s=self._request_timeout_s,
+            permissions=self._permissions if isinstance(permissions, _Keep) else permissions,
         )
 
     async def get(self, resource: Resource, name: str, *, namespace: str = "") -> dict[str, Any]:
@@ -290,9 +296,15 @@ class KubeClient:
     async def _write(
         self, method: str, call: _Call, body: Any, content_type: str = "application/json"
     ) -> dict[str, Any]:
-        answer = _decode(
-            await self._send(method, call, body=encode(body), headers={"Content-Type": content_type}), call
-        )
+        try:
+            response = await self._send(method, call, body=encode(body), headers={"Content-Type": content_type})
+        except KubeError as error:
+            if self._permissions is not None:
+                self._permissions.answered(call.verb, call.resource_name, error)
+            raise
+        if self._permissions is not None:
+            self._permissions.answered(call.verb, call.resource_name, None)
+        answer = _decode(response, call)
         if self._on_write is not None and call.resource is not None:
             self._on_write(_as_write(call, call.resource, answer))
         return answer
@@ -343,7 +355,7 @@ class _Call:
         self._on_collection = collection or verb in ("list", "watch")
 
     @property
-    def _resource_name(self) -> str:
+    def resource_name(self) -> str:
         if self.resource is None:
             return ""
         return f"{self.resource.full_name}/{self.subresource}" if self.subresource else self.resource.full_name
@@ -367,23 +379,23 @@ class _Call:
 
     def error(self, status: int, body: bytes, headers: Mapping[str, str]) -> KubeError:
         return decode_error(
-            status, body, headers=headers, verb=self.verb, resource=self._resource_name, name=self._object_name
+            status, body, headers=headers, verb=self.verb, resource=self.resource_name, name=self._object_name
         )
 
     def label(self, error: KubeError) -> None:
         """Say in an error of the session, which knows no resources, what the request was about."""
         if not error.verb:
-            error.verb, error.resource, error.name = self.verb, self._resource_name, self._object_name
+            error.verb, error.resource, error.name = self.verb, self.resource_name, self._object_name
 
     def _segment(self, text: str, what: str, *, may_be_empty: bool = False) -> str:
         # Names come from objects that users write; none of them may become another path.
         # Source: Kubernetes apimachinery pkg/api/validation/path/name.go, IsValidPathSegmentName.
         if (not text and not may_be_empty) or text in (".", "..") or "/" in text or "%" in text:
-            raise self._invalid(f"invalid {what} {text!r} in a request for {self._resource_name}")
+            raise self._invalid(f"invalid {what} {text!r} in a request for {self.resource_name}")
         return quote(text, safe=":")
 
     def _invalid(self, message: str) -> InvalidError:
-        return InvalidError(message, verb=self.verb, resource=self._resource_name, name=self._object_name)
+        return InvalidError(message, verb=self.verb, resource=self.resource_name, name=self._object_name)
 
 
 def _query(**values: str) -> list[tuple[str, str]]:
