@@ -63,7 +63,10 @@ class VolumeSaver:
         logger.info(
             "volume provisioned", extra={"volume": name, "handle": created.handle, "claim": str(created.claim.key)}
         )
-        for claim in self._claims.by_index(BY_UID, uid):
+        claims = self._claims.by_index(BY_UID, uid)
+        if not claims:
+            self._memory.forget_claim(uid)
+        for claim in claims:
             if not claim.spec.volume_name:
                 self._memory.stored[uid] = name
             self._ctx.events.event(

@@ -127,7 +127,7 @@ class VolumeReconciler:
         credentials = await self._fetch_credentials(volume)
         self._check_attachments(volume.name)
         claim_uid = volume.spec.claim_ref.uid if volume.spec.claim_ref else ""
-        # No await between the check for attachments and the call; and none between these two lines.
+        # There is no await between the check for attachments and the call.
         self._memory.deleting.add(claim_uid)
         try:
             await self._ctx.csi.delete_volume(
