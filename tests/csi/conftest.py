@@ -1,4 +1,4 @@
-"""Before the first asynchronous test of a run looptime's plugin would make a loop that nobody closes."""
+"""Channels that are closed when the test ends."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from csisidecar.csi import DriverChannel
-
-asyncio.set_event_loop(None)
 
 
 @pytest.fixture

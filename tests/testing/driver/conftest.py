@@ -1,4 +1,4 @@
-"""Before the first asynchronous test of a run looptime's plugin would make a loop that nobody closes."""
+"""A driver to ask, and a folder whose name is short enough for a socket."""
 
 from __future__ import annotations
 
@@ -14,8 +14,6 @@ from tests.testing.driver.asking import Asker
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
-
-asyncio.set_event_loop(None)
 
 
 @pytest.fixture
