@@ -98,20 +98,19 @@ def apply(
     """
     _check(config, name, options)
     root = root_type(spec)
-    config = copy.deepcopy(dict(config))
-    config.setdefault("metadata", {})
-    config["metadata"]["name"] = name
+    body: Content = copy.deepcopy(dict(config))
+    body["metadata"] = {**(body.get("metadata") or {}), "name": name}
     me = Owner(
         manager=options.field_manager,
         operation="Apply",
         api_version=spec.api_version,
         time=rfc3339(registry.clock.now()),
         subresource=subresource,
-        fields=frozenset(_writable(spec, paths_of(_read(registry, spec, config, options), root), subresource)),
+        fields=frozenset(_writable(spec, paths_of(_read(registry, spec, body, options), root), subresource)),
     )
     if registry.store.table(spec).get(namespace, name) is None:
-        config["metadata"]["managedFields"] = [me.entry()]
-        return registry.create(spec, namespace, config, options), True
+        body["metadata"]["managedFields"] = [me.entry()]
+        return registry.create(spec, namespace, body, options), True
 
     def change(current: Content) -> Content:
         owners = [Owner.read(entry) for entry in current["metadata"].pop("managedFields", ())]
@@ -120,8 +119,8 @@ def apply(
             owners = [replace(me, manager=_BEFORE, operation="Update", subresource="", fields=owned)]
         mine = next((owner for owner in owners if owner.identity == me.identity), None)
         others = [owner for owner in owners if owner.identity != me.identity]
-        others = _settle_conflicts(current, config, me, others, force=force)
-        merged: Content = _merge(current, config, root)
+        others = _settle_conflicts(current, body, me, others, force=force)
+        merged: Content = _merge(current, body, root)
         kept_by_others = frozenset().union(*(owner.fields for owner in others))
         gone = (mine.fields if mine is not None else frozenset()) - me.fields - kept_by_others
         for path in sorted(gone, key=len):  # a whole item before its keys, or it could not be found

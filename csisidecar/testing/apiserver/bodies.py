@@ -7,15 +7,19 @@ pkg/server/config.go (MaxRequestBodyBytes).
 from __future__ import annotations
 
 import json
+import struct
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from csisidecar.testing.apiserver import protobuf
 from csisidecar.testing.apiserver.requests import JSON, PROTOBUF, YAML
+from csisidecar.testing.apiserver.schema import STRUCTS, root_type
 from csisidecar.testing.apiserver.status import bad_request, unsupported_media
 
 if TYPE_CHECKING:
     from csisidecar.testing.apiserver.kinds import KindSpec
+    from csisidecar.testing.apiserver.schema import StructType
 
 MAX_BODY_BYTES = 3 * 1024 * 1024
 MERGE_PATCH = "application/merge-patch+json"
@@ -40,15 +44,18 @@ def media_type(header: str) -> str:
     return header.partition(";")[0].strip().lower()
 
 
-def read_object(raw: bytes, content_type: str, spec: KindSpec) -> dict[str, Any]:
+def read_object(raw: bytes, content_type: str, spec: KindSpec, subresource: str = "") -> dict[str, Any]:
     """The object a POST or PUT carries.
 
     Raises:
         Refusal: 415 for a format that is not read, 400 for a body that cannot be.
     """
     media = media_type(content_type)
-    if media in {PROTOBUF, "application/cbor"} or media not in {"", JSON, YAML, "application/x-yaml", "text/plain"}:
-        raise unsupported_media((JSON, YAML))
+    root = root_type(spec) if spec.storage_name != "pods" or not subresource else STRUCTS["Binding"]
+    if media == PROTOBUF and root is not None:
+        return _protobuf(raw, root, spec)
+    if media not in {"", JSON, YAML, "application/x-yaml", "text/plain"}:
+        raise unsupported_media((JSON, YAML, PROTOBUF) if root is not None else (JSON, YAML))
     wanted = f"the object provided is unrecognized (must be of type {spec.kind}): "
     value = _yaml(raw, wanted) if "yaml" in media else _json(raw, wanted + "couldn't get version/kind; ")
     if not isinstance(value, dict):
@@ -69,8 +76,10 @@ def read_options(raw: bytes, content_type: str) -> dict[str, Any]:
     if not raw.strip():
         return {}
     media = media_type(content_type)
-    if media in {PROTOBUF, "application/cbor"}:
-        raise unsupported_media((JSON, YAML))
+    if media == PROTOBUF:
+        return _protobuf(raw, STRUCTS["DeleteOptions"], None)
+    if media == "application/cbor":
+        raise unsupported_media((JSON, YAML, PROTOBUF))
     value = _yaml(raw, "") if "yaml" in media else _json(raw, "couldn't get version/kind; ")
     if not isinstance(value, dict):
         raise bad_request("DeleteOptions must be an object")
@@ -110,6 +119,16 @@ def _check_metadata(value: dict[str, Any], spec: KindSpec) -> None:
             f'{spec.kind} in version "{spec.version}" cannot be handled as a {spec.kind}: json: cannot unmarshal '
             f"{_named(meta)} into Go struct field {spec.kind}.metadata of type v1.ObjectMeta"
         )
+
+
+def _protobuf(raw: bytes, root: StructType, spec: KindSpec | None) -> dict[str, Any]:
+    try:
+        value = protobuf.decode(raw, root)
+    except (ValueError, UnicodeDecodeError, struct.error) as error:
+        lead = f"the object provided is unrecognized (must be of type {spec.kind}): " if spec is not None else ""
+        raise bad_request(f"{lead}couldn't get version/kind; protobuf parse error: {error}") from error
+    value.setdefault("metadata", {})
+    return value
 
 
 def _json(raw: bytes, lead: str) -> Any:

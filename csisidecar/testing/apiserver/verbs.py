@@ -221,7 +221,8 @@ class Verbs:
         return response
 
     async def _create(self, call: Call, target: Target) -> web.Response:
-        body = read_object(await call.body(), call.request.headers.get("Content-Type", ""), target.spec)
+        content_type = call.request.headers.get("Content-Type", "")
+        body = read_object(await call.body(), content_type, target.spec, target.subresource)
         call.record.body = body
         options = _write_options(call.request.query, call)
         if target.subresource == "binding":

@@ -146,7 +146,7 @@ async def test_field_selectors(client: Client) -> None:
     ],
 )
 async def test_unreadable_queries_are_refused(client: Client, query: dict[str, str]) -> None:
-    answer = await client.request("GET", PVS, **{f"{key}_": value for key, value in query.items()})
+    answer = await client.get(PVS, **{f"{key}_": value for key, value in query.items()})
     assert answer.status == 400
     assert answer["kind"] == "Status"
 
@@ -161,7 +161,7 @@ async def test_unreadable_queries_are_refused(client: Client, query: dict[str, s
     ],
 )
 async def test_options_that_do_not_go_together_are_invalid(client: Client, query: dict[str, str]) -> None:
-    assert (await client.request("GET", PVS, **query)).status == 422
+    assert (await client.get(PVS, **query)).status == 422
 
 
 async def test_table_has_the_columns_kubectl_shows(client: Client) -> None:

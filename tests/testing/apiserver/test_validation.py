@@ -238,10 +238,13 @@ async def test_huge_bodies_are_refused(client: Client) -> None:
         assert (await answer.json())["reason"] == "RequestEntityTooLarge"
 
 
-async def test_protobuf_bodies_are_unsupported(client: Client) -> None:
-    answer = await client.request("POST", PVS, raw=b"k8s\x00", content_type="application/vnd.kubernetes.protobuf")
+async def test_protobuf_bodies_of_custom_resources_are_unsupported(client: Client) -> None:
+    path = "/apis/snapshot.storage.k8s.io/v1/namespaces/default/volumesnapshots"
+    answer = await client.request("POST", path, raw=b"k8s\x00", content_type="application/vnd.kubernetes.protobuf")
     assert answer.status == 415
     assert answer["reason"] == "UnsupportedMediaType"
+    answer = await client.request("POST", PVS, raw=b"k8s\x00", content_type="application/cbor")
+    assert answer.status == 415
 
 
 async def test_yaml_bodies_are_read(client: Client) -> None:
