@@ -12,6 +12,7 @@ import json
 import os
 import platform
 import shutil
+import signal
 import statistics
 import sys
 import tempfile
@@ -360,9 +361,14 @@ async def run(options: Options) -> Figures:
     began = clock.monotonic()
     teller = Teller(lambda: clock.monotonic() - began, sys.stderr)
     root = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="csisidecar-bench-"))
+    task, loop = asyncio.current_task(), asyncio.get_running_loop()
+    if task is not None:
+        # Four processes and a directory must not outlive an impatient `timeout`.
+        loop.add_signal_handler(signal.SIGTERM, task.cancel)
     try:
         return await Bench(options, root, clock, teller).measure()
     finally:
+        loop.remove_signal_handler(signal.SIGTERM)
         await asyncio.to_thread(shutil.rmtree, root, True)
 
 
@@ -385,6 +391,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     try:
         figures = asyncio.run(run(options))
+    except (asyncio.CancelledError, KeyboardInterrupt):
+        print("bench: stopped", file=sys.stderr)
+        return 1
     except (CsiSidecarError, ProcessEnded, TimeoutError) as error:
         print(f"bench: {error or type(error).__name__}", file=sys.stderr)
         return 1

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -12,9 +15,6 @@ from csisidecar.demo.processes import ProcessEnded, program
 from csisidecar.demo.stage import SIDECAR_AGENT
 from csisidecar.demo.story import count_requests
 from csisidecar.testing.apiserver import AuditRecord
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def record(verb: str, resource: str, agent: str = SIDECAR_AGENT) -> AuditRecord:
@@ -62,3 +62,28 @@ async def test_program_that_ends_by_itself_is_told_with_its_last_words(tmp_path:
         await server.process.wait()
         with pytest.raises(ProcessEnded, match=r"server ended with 2:\n.*no-such-flag"):
             server.check()
+
+
+def test_bench_that_is_stopped_leaves_no_process_and_no_directory(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "csisidecar.demo.bench", "--objects=0"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )
+    try:
+        deadline = time.monotonic() + 20
+        while not list(tmp_path.glob("*/csi.sock")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text(encoding="ascii").split()
+        assert children
+        process.terminate()
+        _, told = process.communicate(timeout=30)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 1
+    assert told.endswith("bench: stopped\n")
+    assert not [pid for pid in children if Path(f"/proc/{pid}").exists()]
+    assert list(tmp_path.iterdir()) == []
