@@ -30,7 +30,7 @@ def prepare_create(spec: KindSpec, content: Content, now: str) -> None:
     """Reset what a POST may not set, and fill in defaults."""
     if spec.status and not spec.status_on_create:
         content.pop("status", None)
-    if spec.custom:
+    if spec.custom or spec.group == "apps":
         content["metadata"]["generation"] = 1
     default = _DEFAULTS.get(spec.storage_name)
     if default is not None:

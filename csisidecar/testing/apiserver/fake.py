@@ -27,6 +27,7 @@ from csisidecar.clock import Clock, SystemClock, rfc3339
 from csisidecar.errors import ConfigError
 from csisidecar.testing.apiserver.audit import AuditLog
 from csisidecar.testing.apiserver.bodies import MAX_BODY_BYTES
+from csisidecar.testing.apiserver.certificates import self_signed
 from csisidecar.testing.apiserver.collector import Collector
 from csisidecar.testing.apiserver.kinds import Kinds, KindSpec
 from csisidecar.testing.apiserver.rbac import ADMIN, Roles
@@ -165,7 +166,7 @@ class FakeAPIServer:
         self._token = token or ""
         self._is_token_required = bool(token)
         self._rbac = rbac
-        self._tls_files = (tls_cert, tls_key) if tls or tls_cert else None
+        self._tls_files = (tls_cert, tls_key) if tls or tls_cert or tls_key else None
         self._bookmark_every_s = bookmark_interval_s
         self._data = data
         self.store = Store(Kinds(kinds), history=history)
@@ -247,15 +248,27 @@ class FakeAPIServer:
 
     def _tls_context(self) -> ssl.SSLContext:
         cert, key = self._tls_files or (None, None)
-        if cert is None or key is None:
-            raise ConfigError("--tls needs --tls-cert FILE and --tls-key FILE")
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        if cert is None and key is None:
+            self._load_own_certificate(context)
+            return context
+        if cert is None or key is None:
+            raise ConfigError("--tls-cert FILE and --tls-key FILE go together")
         try:
             context.load_cert_chain(cert, key)
             self._ca = cert.read_bytes()
         except (OSError, ssl.SSLError) as error:
             raise ConfigError(f"--tls-cert {cert}, --tls-key {key}: {error}") from error
         return context
+
+    def _load_own_certificate(self, context: ssl.SSLContext) -> None:
+        self._ca, key = self_signed(self._clock.now())
+        with tempfile.TemporaryDirectory() as directory:
+            cert_file, key_file = Path(directory, "cert.pem"), Path(directory, "key.pem")
+            cert_file.write_bytes(self._ca)
+            key_file.touch(mode=0o600)
+            key_file.write_bytes(key)
+            context.load_cert_chain(cert_file, key_file)
 
     def _open_data(self, stack: contextlib.AsyncExitStack) -> None:
         if self._data is None:

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from csisidecar.clock import rfc3339, rfc3339_micro
 from csisidecar.testing.apiserver.schema_data import TYPES
 from csisidecar.testing.apiserver.status import bad_request
 
@@ -24,6 +26,7 @@ _FIELD = re.compile(r"^(?P<name>[^:]+):(?P<type>[\[{]*\w+[\]}]*)(?P<flags>.*)$")
 _FLAGS = re.compile(r"@(?P<merge>\w*)|#(?P<keys>[\w+]+)|(?P<flag>[*!%^~=])")
 _QUANTITY = re.compile(r"^[+-]?(\d+(\.\d*)?|\.\d+)(([eE][+-]?\d+)|[numkMGTPE]|[KMGTPE]i)?$")
 _TIME = re.compile(r"^\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(\.\d+)?([Zz]|[+-]\d{2}:\d{2})$")
+_TIME_LENGTH = {"t": 20, "u": 27}
 _SCALARS = frozenset("sifbqtuBIx")
 _GO_TYPES = {"s": "string", "i": "int64", "f": "float64", "b": "bool", "B": "[]uint8", "t": "Time", "u": "MicroTime"}
 _ZEROS: dict[str, Any] = {"s": "", "i": 0, "f": 0, "b": False}
@@ -210,7 +213,7 @@ class _Reading:
         elif kind == "q":
             return self.quantity(value)
         elif kind in "tu":
-            return self.time(value, path)
+            return self.time(value, path, kind)
         elif kind == "I":
             if type(value) in {int, str}:
                 return value
@@ -242,13 +245,21 @@ class _Reading:
             raise bad_request(f"{self.head}quantities must match the regular expression {pattern}")
         return text
 
-    def time(self, value: Any, path: str) -> str:
-        if not isinstance(value, str) or (value and not _TIME.match(value)):
-            raise bad_request(
-                f'{self.head}parsing time "{value}" as "2006-01-02T15:04:05Z07:00": cannot parse "{value}" as "2006"'
-                f" ({path})"
-            )
-        return value
+    def time(self, value: Any, path: str, kind: str) -> str:
+        """A time as Go writes it back: in UTC, to the second, or for MicroTime to the microsecond."""
+        if isinstance(value, str):
+            if value == "" or (len(value) == _TIME_LENGTH[kind] and value[-1] == "Z" and _TIME.match(value)):
+                return value
+            if _TIME.match(value):
+                try:
+                    moment = datetime.fromisoformat(value.upper())
+                    return rfc3339(moment) if kind == "t" else rfc3339_micro(moment)
+                except (ValueError, OverflowError):
+                    pass
+        raise bad_request(
+            f'{self.head}parsing time "{value}" as "2006-01-02T15:04:05Z07:00": cannot parse "{value}" as "2006"'
+            f" ({path})"
+        )
 
 
 def _go_type(item: str) -> str:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
+import ssl
 import stat
 from typing import TYPE_CHECKING
 
+import aiohttp
 import pytest
 
+from csisidecar.clock import SystemClock
 from csisidecar.errors import ConfigError
 from csisidecar.testing.apiserver import FakeAPIServer, KindSpec, ServerOptions, serve
+from csisidecar.testing.apiserver.certificates import self_signed
 from tests.testing.apiserver.conftest import CORE, STORAGE, Client, attachment, claim, volume
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import aiohttp
 
 PVS = f"{CORE}/persistentvolumes"
 VAS = f"{STORAGE}/volumeattachments"
@@ -47,6 +51,10 @@ roleRef: {kind: Role, name: leases, apiGroup: rbac.authorization.k8s.io}
 subjects: [{kind: ServiceAccount, name: csi, namespace: default}]
 """
 USER = "system:serviceaccount:default:csi"
+
+
+def is_there(file: Path) -> bool:
+    return file.exists()
 
 
 def bearer(token: str) -> dict[str, str]:
@@ -187,6 +195,32 @@ async def test_serve_writes_the_kubeconfig_once_it_answers(tmp_path: Path, sessi
         url = json.loads(file.read_text())["clusters"][0]["cluster"]["server"]
         assert (await Client(url, session).get("/readyz")).text == "ok"
         task.cancel()
+
+
+async def test_tls_with_a_certificate_of_its_own(session: aiohttp.ClientSession) -> None:
+    async with FakeAPIServer(tls=True, token="secret") as api:
+        config = api.kubeconfig()
+        assert api.url.startswith("https://127.0.0.1:")
+        authority = base64.b64decode(config["clusters"][0]["cluster"]["certificate-authority-data"]).decode()
+        trusting = ssl.create_default_context(cadata=authority)
+        trusting.verify_flags |= ssl.VERIFY_X509_STRICT
+        token = config["users"][0]["user"]["token"]
+        async with session.get(f"{api.url}/api", ssl=trusting, headers=bearer(token)) as answer:
+            assert answer.status == 200
+        with pytest.raises(aiohttp.ClientConnectorCertificateError):
+            await session.get(f"{api.url}/api", ssl=ssl.create_default_context())
+
+
+async def test_certificate_files_are_used_and_named_when_unusable(tmp_path: Path) -> None:
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    for file, content in zip((cert, key), self_signed(SystemClock().now()), strict=True):
+        file.write_bytes(content)
+    async with FakeAPIServer(tls_cert=cert, tls_key=key) as api:
+        assert api.url.startswith("https://")
+    key.write_text("nothing")
+    with pytest.raises(ConfigError, match="--tls-key"):
+        async with FakeAPIServer(tls_cert=cert, tls_key=key):
+            pass
 
 
 async def test_taken_port_is_named(api: FakeAPIServer) -> None:

@@ -251,3 +251,15 @@ async def test_pod_bound_to_a_node_ends_gracefully(client: Client) -> None:
     assert (await client.get(f"{pods}/p")).status == 200
     await client.delete(f"{pods}/p", {"gracePeriodSeconds": 0})
     assert (await client.get(f"{pods}/p")).status == 404
+
+
+async def test_times_are_stored_as_go_writes_them(client: Client) -> None:
+    leases = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases"
+    spec = {"renewTime": "2026-01-01T02:00:00.5+02:00", "acquireTime": "2026-01-01T00:00:00.123456Z"}
+    made = await client.post(leases, {"metadata": {"name": "l"}, "spec": spec})
+    assert made["spec"]["renewTime"] == "2026-01-01T00:00:00.500000Z"
+    assert made["spec"]["acquireTime"] == "2026-01-01T00:00:00.123456Z"
+    made.meta["creationTimestamp"] = made.meta["creationTimestamp"].replace("Z", "+00:00")
+    assert (await client.put(f"{leases}/l", made.body)).status == 200
+    wrong = await client.post(leases, {"metadata": {"name": "m"}, "spec": {"renewTime": "soon"}})
+    assert wrong.status == 400
