@@ -574,3 +574,38 @@ async def test_acquisition_takes_no_more_requests_than_it_needs() -> None:
     api = LeaseAPI()
     await elector(api).campaign()
     assert count_verbs(api) == {"get": 1, "create": 1}
+
+
+async def test_holder_that_was_emptied_by_hand_ends_the_term() -> None:
+    api = LeaseAPI()
+    me = elector(api)
+    await me.campaign()
+    api.edit(holderIdentity="")
+    with pytest.raises(LeaseLostError, match="held by nobody"):
+        await me.hold()
+    assert now() == pytest.approx(5, abs=0.1)
+    await me.campaign()
+    assert me.is_leading
+
+
+async def test_renewal_found_later_counts_from_when_it_was_sent() -> None:
+    api = LeaseAPI()
+    me = elector(api)
+    await me.campaign()
+    api.fates += [Fate(lost_reply=True), Fate()]
+    api.always = lambda verb, namespace: Fate(lost_request=True)
+    with pytest.raises(LeaseLostError):
+        await me.hold()
+    assert now() == pytest.approx(15), "sent at 5, found at 7"
+
+
+async def test_each_of_two_leases_has_its_own_deadline() -> None:
+    api = LeaseAPI()
+    me = elector(api, namespaces=("kube-system", "storage"))
+    await me.campaign()
+    refused = UnreachableError("refused", verb="update")
+    api.always = lambda verb, namespace: Fate(error=refused if namespace == "storage" else None)
+    with pytest.raises(LeaseLostError, match=r"storage/.*not renewed"):
+        async with asyncio.timeout(60):
+            await me.hold()
+    assert now() == pytest.approx(10)
