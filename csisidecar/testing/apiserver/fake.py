@@ -243,6 +243,7 @@ class FakeAPIServer:
         await site.start()
         stack.callback(handler.close)
         self._url = f"{scheme}://127.0.0.1:{port}"
+        self.trouble.begin()
         self._collector.is_running = True
         self._collector.settle()
 

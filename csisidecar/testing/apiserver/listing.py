@@ -252,7 +252,8 @@ def page(store: Store, spec: KindSpec, namespace: str, options: ListOptions, *, 
             revision, items = store.revision, table.range(namespace)
     if options.keep is not None:
         items = [item for item in items if options.keep(item)]
-    if not options.limit or len(items) <= options.limit:
+    # A list of "any" state comes from the cache of a real server, which gives everything whatever the limit.
+    if not options.limit or len(items) <= options.limit or options.resource_version == "0":
         return Page(items=items, revision=revision)
     rest = len(items) - options.limit
     return Page(

@@ -8,6 +8,7 @@ watch) pass unharmed first, or with an ``s`` how many seconds pass.
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import re
 from dataclasses import dataclass, field
@@ -120,6 +121,19 @@ class Troubles:
         for order in orders:
             self._orders.append(Trouble.parse(order) if isinstance(order, str) else order)
 
+    def begin(self) -> None:
+        """Count the seconds of ``@SECONDSs`` from now on for the orders given at construction."""
+        for trouble in self._orders:
+            self._start(trouble)
+
+    def _start(self, trouble: Trouble) -> None:
+        trouble.given_at = self._clock.monotonic()
+        if trouble.after_s:
+            asyncio.get_running_loop().call_later(trouble.after_s, self._ring)
+
+    def _ring(self) -> None:
+        self.on_change()
+
     def add(self, order: str | Trouble) -> Trouble:
         """Put an order in force, from now on also for watches that are open.
 
@@ -127,7 +141,7 @@ class Troubles:
             ConfigError: the text is no order.
         """
         trouble = Trouble.parse(order) if isinstance(order, str) else order
-        trouble.given_at = self._clock.monotonic()
+        self._start(trouble)
         self._orders.append(trouble)
         self.on_change()
         return trouble

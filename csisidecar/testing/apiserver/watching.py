@@ -68,10 +68,15 @@ class Watch:
 
     async def _follow(self, waker: asyncio.Event) -> None:
         end = self.clock.monotonic() + self.timeout_s
+        while self._is_stalled() and not self.is_closing():
+            waker.clear()
+            await waker.wait()
         try:
             position = await self._begin()
         except Refusal as refusal:
             await self.write(_error_line(refusal))
+            return
+        if position is None:
             return
         next_bookmark = self.clock.monotonic() + self.bookmark_every_s if self.options.bookmarks else math.inf
         while not self.is_closing():
@@ -85,11 +90,8 @@ class Watch:
                 return
             # No await between reading the log and encoding: what is sent is one consistent stretch of it.
             position += len(changes)
-            lines = list(self._lines(changes))
-            if len(self.troubles) and await self._disturbed(lines):
+            if not await self._send(list(self._lines(changes))):
                 return
-            if lines:
-                await self.write(b"".join(lines))
             now = self.clock.monotonic()
             if now >= end:
                 return
@@ -98,8 +100,16 @@ class Watch:
                 next_bookmark = now + self.bookmark_every_s
             await self._sleep(waker, min(end, next_bookmark))
 
-    async def _begin(self) -> int:
-        """Send the present state if it is asked for; the log position to go on from."""
+    async def _send(self, lines: list[bytes]) -> bool:
+        """Write lines, as the orders in force have it; False when that ended the watch."""
+        if len(self.troubles) and await self._disturbed(lines):
+            return False
+        if lines:
+            await self.write(b"".join(lines))
+        return True
+
+    async def _begin(self) -> int | None:
+        """Send the present state if it is asked for; the log position to go on from, None when the watch ended."""
         asked = self.options.revision()
         initial = self.options.send_initial_events
         if initial or (initial is None and asked in {None, 0}):
@@ -108,7 +118,8 @@ class Watch:
             position = self.table.log_start + len(self.table.log)
             kept = [item for item in objects if self.options.keep is None or self.options.keep(item)]
             for first in range(0, len(kept), _BATCH):
-                await self.write(b"".join(self.answer.line("ADDED", item) for item in kept[first : first + _BATCH]))
+                if not await self._send([self.answer.line("ADDED", item) for item in kept[first : first + _BATCH]]):
+                    return None
             if initial and self.options.bookmarks:
                 await self.write(self.answer.bookmark(revision, initial_end=True))
             return position

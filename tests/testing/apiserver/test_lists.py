@@ -93,6 +93,13 @@ async def test_exact_revision_shows_the_past(client: Client, api: FakeAPIServer)
     assert gone.status == 410
 
 
+async def test_list_of_any_state_ignores_the_limit(client: Client) -> None:
+    await fill(client)
+    answer = await client.get(PVS, limit=2, resourceVersion=0)
+    assert len(answer["items"]) == 5
+    assert "continue" not in answer.meta
+
+
 async def test_revision_of_the_future_times_out(client: Client) -> None:
     answer = await client.get(PVS, resourceVersion=10**9)
     assert answer.status == 504

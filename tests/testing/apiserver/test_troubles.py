@@ -185,3 +185,33 @@ async def test_orders_over_http(api: FakeAPIServer, client: Client) -> None:
     assert len(api.trouble) == 2
     await client.delete(path)
     assert (await client.get(f"{PVS}/x")).status == 404
+
+
+async def test_stall_silences_a_watch_from_its_first_line(api: FakeAPIServer, client: Client) -> None:
+    await client.post(PVS, volume())
+    order = api.trouble.add("watch:persistentvolumes:stallx1")
+    async with client.watch(PVS) as stalled, client.watch(PVS) as other:
+        assert await other.take(1) == [("ADDED", "pv-1")]
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await stalled.next()
+        api.trouble.remove(order)
+        assert await stalled.take(1) == [("ADDED", "pv-1")]
+
+
+async def test_cut_in_the_middle_of_a_streamed_list(api: FakeAPIServer, client: Client) -> None:
+    for name in "abc":
+        await client.post(PVS, volume(name))
+    api.trouble.add("watch:persistentvolumes:cutx1@2")
+    async with client.watch(PVS, sendInitialEvents="true", resourceVersionMatch="NotOlderThan") as watch:
+        assert await watch.take(2) == [("ADDED", "a"), ("ADDED", "b")]
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await watch.response.content.read()
+
+
+async def test_orders_given_at_the_start_count_seconds_from_there(session: aiohttp.ClientSession) -> None:
+    async with FakeAPIServer(trouble=["watch:persistentvolumes:closex1@0.3s", "get:*:error=500@30s"]) as api:
+        client = Client(api.url, session)
+        async with client.watch(PVS) as watch, asyncio.timeout(5):
+            assert await watch.rest() == []
+        assert (await client.get(f"{PVS}/x")).status == 404
