@@ -16,6 +16,7 @@ import msgspec
 from csisidecar.errors import KubeError, NotFoundError
 from csisidecar.kube import ObjectKey, encode
 from csisidecar.kube.objects import KubeObject
+from csisidecar.runtime.memory import release_free_memory
 from csisidecar.runtime.store import Store, StoreWriter
 from csisidecar.runtime.watcher import EventType, Watcher
 
@@ -156,12 +157,17 @@ class Stores:
     async def run(self) -> None:
         """Run an informer for every store that was asked for, and for each asked for later; until cancelled."""
         async with asyncio.TaskGroup() as group:
+            group.create_task(self._tidy_up(), name="stores memory")
             while True:
                 while self._unstarted:
                     informer = self._unstarted.pop()
                     group.create_task(informer.run(), name=f"informer {informer.store.resource.full_name}")
                 self._wake.clear()
                 await self._wake.wait()
+
+    async def _tidy_up(self) -> None:
+        await self.synced()
+        release_free_memory()
 
     async def synced(self) -> None:
         """Wait for the first list of every store that was asked for, also meanwhile."""
