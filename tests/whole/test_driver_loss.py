@@ -91,12 +91,12 @@ async def test_driver_under_another_name_ends_the_process_and_both_names_are_tol
 
 
 async def test_exit_on_driver_loss_ends_the_process_as_the_go_sidecars_do(tmp_path: Path) -> None:
-    async with cluster(tmp_path), driver(tmp_path) as first:
-        async with sidecar(tmp_path, "--exit-on-driver-loss") as (running, port):
-            await ready_within(port, 200, 15)
-            first.process.kill()
-            assert await running.exit_code() == 1
-            assert "Lost connection to CSI driver, exiting" in running.log
+    loss_ends_it = "--exit-on-driver-loss"
+    async with cluster(tmp_path), driver(tmp_path) as first, sidecar(tmp_path, loss_ends_it) as (running, port):
+        await ready_within(port, 200, 15)
+        first.process.kill()
+        assert await running.exit_code() == 1
+        assert "Lost connection to CSI driver, exiting" in running.log
 
 
 async def test_stop_signal_drains_the_call_in_flight_and_releases_the_leases(tmp_path: Path) -> None:

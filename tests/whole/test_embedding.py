@@ -16,6 +16,7 @@ from csisidecar import (
     HTTPConfig,
     Listener,
     ModeConfig,
+    Plugin,
     Provisioner,
     ProvisionerSettings,
     Sidecar,
@@ -130,7 +131,7 @@ async def test_failing_plugin_is_restarted_and_disturbs_nobody(tmp_path: Path) -
     async with FakeAPIServer() as server:
         server.write_kubeconfig(tmp_path / "kubeconfig")
         kube = KubeConfig(kubeconfig=str(tmp_path / "kubeconfig"))
-        plugins = [Faulty(AttacherSettings()), Provisioner(ProvisionerSettings())]
+        plugins: list[Plugin] = [Faulty(AttacherSettings()), Provisioner(ProvisionerSettings())]
         sidecar = Sidecar(config(kube=kube), plugins=plugins, csi=driver.services)
         task = asyncio.create_task(sidecar.run())
         async with asyncio.timeout(20):
