@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from csisidecar.clock import SystemClock
@@ -166,7 +166,8 @@ def quiet() -> Iterator[None]:
     logger.disabled = False
 
 
-@settings(max_examples=40, deadline=None)
+# No shrinking: a world takes a second to play, and its candidates are small enough to read.
+@settings(max_examples=40, deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate))
 @given(candidates=st.lists(candidate, min_size=2, max_size=4), storm_s=st.sampled_from((40.0, 150.0)))
 def test_never_two_leaders_and_one_once_the_world_is_calm(candidates: list[Candidate], storm_s: float) -> None:
     async def story() -> None:
