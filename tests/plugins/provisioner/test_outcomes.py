@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from csisidecar.config import ProvisionerSettings
-from tests.plugins.provisioner.world import DRIVER, GIB, World
+from tests.plugins.provisioner.world import DRIVER, GIB, World, claim_ref
 
 pytestmark = pytest.mark.looptime
 
@@ -85,6 +85,23 @@ async def test_a_claim_in_progress_survives_a_lost_lease() -> None:
     assert world.volume(uid)["spec"]["claimRef"]["uid"] == uid
 
 
+async def test_claim_that_another_leader_finished_meanwhile_is_not_made_again_when_it_goes() -> None:
+    world = World()
+    world.driver.order("CreateVolume:late x1")
+    world.add_class()
+    uid = world.add_claim()
+    await world.run(3)
+    world.add_volume(f"pvc-{uid}", phase="Bound", spec={"claimRef": claim_ref(uid)})
+    world.bind(uid)
+    async with world.running():
+        await asyncio.sleep(1)
+        world.drop_claim()
+        world.set_phase("persistentvolumes", f"pvc-{uid}", "Released")
+        await asyncio.sleep(1000)
+    assert world.api.count("persistentvolumes") == 0
+    assert len(world.calls()) == 1
+
+
 async def test_every_call_until_the_final_answer_says_the_same() -> None:
     world = World()
     world.driver.order("CreateVolume:Aborted=busy x3")
@@ -138,8 +155,8 @@ async def test_backoff_doubles_and_the_first_error_stays_in_sight() -> None:
     kinds = [(kind, reason) for kind, reason, _ in world.events()]
     assert kinds.count(("Normal", "Provisioning")) == 1
     assert kinds.count(("Warning", "ProvisioningFailed")) == 1
-    (warning,) = [obj for obj in world.api.list("events") if obj["type"] == "Warning"]
-    assert warning["count"] == 3
+    counts = {obj["reason"]: obj["count"] for obj in world.api.list("events")}
+    assert counts == {"Provisioning": 1, "ProvisioningFailed": 3, "ProvisioningSucceeded": 1}
 
 
 async def test_infeasible_claim_waits_300_seconds_whatever_the_backoff_says() -> None:

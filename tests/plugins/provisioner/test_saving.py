@@ -9,7 +9,7 @@ import pytest
 
 from csisidecar.plugins.provisioner.memory import CreatedVolume
 from csisidecar.plugins.provisioner.saving import find_difference
-from tests.plugins.provisioner.world import DRIVER, World
+from tests.plugins.provisioner.world import DRIVER, World, claim_ref
 
 pytestmark = pytest.mark.looptime
 
@@ -157,6 +157,20 @@ async def test_claim_that_looks_unbound_for_long_gets_no_second_volume() -> None
     assert len(world.calls()) == 1
     assert world.driver.volumes == {}
     assert world.plugin._memory.stored == {}
+
+
+async def test_volume_of_an_earlier_process_that_is_deleted_brings_no_other_for_the_same_claim() -> None:
+    world = World()
+    world.add_class()
+    uid = world.add_claim()
+    world.add_volume(f"pvc-{uid}", phase="Released", spec={"claimRef": claim_ref(uid)})
+    async with world.running():
+        await asyncio.sleep(1)
+        assert world.api.count("persistentvolumes") == 0
+        world.api.edit("storageclasses", "fast", lambda obj: obj["metadata"].update(labels={"a": "b"}))
+        await asyncio.sleep(1)
+    assert len(world.calls("DeleteVolume")) == 1
+    assert world.calls() == []
 
 
 async def test_claim_whose_volume_somebody_removed_is_told_that_it_gets_no_other() -> None:

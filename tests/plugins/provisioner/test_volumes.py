@@ -193,7 +193,10 @@ async def test_pv_made_anew_under_the_same_name_is_left_alone() -> None:
         await asyncio.sleep(2)
         world.wire.blind.clear()
         await asyncio.sleep(5)
-    assert finalizers(world) == [FINALIZER]
+    anew = world.api.get("persistentvolumes", "pv1")
+    assert anew is not None
+    assert anew["metadata"]["finalizers"] == [FINALIZER]
+    assert "deletionTimestamp" not in anew["metadata"]
     assert [request.volume_id for request in world.calls("DeleteVolume")] == ["handle-pv1"]
 
 

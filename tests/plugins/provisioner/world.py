@@ -45,6 +45,11 @@ GIB = 1024**3
 CAPABILITIES = frozenset({"CREATE_DELETE_VOLUME", "PUBLISH_UNPUBLISH_VOLUME"})
 
 
+def claim_ref(uid: str, name: str = "data") -> Object:
+    """What a PV says about its claim."""
+    return {"kind": "PersistentVolumeClaim", "apiVersion": "v1", "namespace": "team", "name": name, "uid": uid}
+
+
 class LoopClock:
     """The loop's time, also as a wall clock that begins at `START`."""
 
