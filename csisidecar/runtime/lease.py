@@ -413,7 +413,7 @@ class _Lease:
     async def _bounded(self, verb: str, request: Awaitable[dict[str, Any]]) -> dict[str, Any]:
         """A request of at most half the renew deadline, so that a dead connection leaves time for another one.
 
-        Source: csi-lib-utils `leaderelection` gives its client the same bound.
+        Source: client-go `tools/leaderelection/resourcelock/interface.go`, NewFromKubeconfig, has the same bound.
         """
         limit_s = max(1.0, self._config.renew_deadline_s / 2)
         try:
