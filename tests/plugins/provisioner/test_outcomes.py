@@ -118,6 +118,24 @@ async def test_every_call_until_the_final_answer_says_the_same() -> None:
     assert world.volume(uid)["spec"]["persistentVolumeReclaimPolicy"] == "Delete"
 
 
+async def test_claim_in_progress_needs_neither_its_class_nor_its_old_annotations() -> None:
+    world = World()
+    world.driver.order("CreateVolume:Aborted=busy x1")
+    pair = {"name": "${pvc.annotations['who']}", "namespace": "team"}
+    world.add_class(parameters={f"csi.storage.k8s.io/node-stage-secret-{half}": text for half, text in pair.items()})
+    uid = world.add_claim(annotations={"who": "me"})
+    async with world.running():
+        await asyncio.sleep(0.5)
+        world.api.delete("storageclasses", "fast")
+
+        def forget(obj: dict[str, Any]) -> None:
+            del obj["metadata"]["annotations"]["who"]
+
+        world.api.edit("persistentvolumeclaims", "data", forget, "team")
+        await asyncio.sleep(1)
+    assert world.volume(uid)["spec"]["csi"]["nodeStageSecretRef"] == {"name": "me", "namespace": "team"}
+
+
 async def test_after_a_final_answer_a_new_class_counts() -> None:
     world = World()
     world.driver.order("CreateVolume:Internal=no x1")

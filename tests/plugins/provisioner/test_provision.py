@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import logging
 
 import pytest
 
@@ -92,3 +94,43 @@ async def test_a_whole_life_takes_five_requests() -> None:
     ]
     assert len(world.calls("CreateVolume")) == 1
     assert len(world.calls("DeleteVolume")) == 1
+
+
+async def test_secret_reaches_the_driver_and_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(1)
+    logging.getLogger("csisidecar").setLevel(1)
+    world = World()
+    world.driver.order("CreateVolume:Internal=no x1", "CreateVolume:small x1")
+    pair = {"name": "${pvc.name}-creds", "namespace": "${pvc.namespace}"}
+    world.add_class(parameters={f"csi.storage.k8s.io/provisioner-secret-{half}": text for half, text in pair.items()})
+    data = {"token": base64.b64encode(b"tainted").decode()}
+    meta = {"name": "data-creds", "namespace": "team"}
+    world.api.create({"apiVersion": "v1", "kind": "Secret", "metadata": meta, "data": data})
+    uid = world.add_claim()
+    try:
+        await world.run(10)
+    finally:
+        logging.getLogger("csisidecar").setLevel(logging.NOTSET)
+    assert [request.secrets for request in world.calls()] == [{"token": "tainted"}] * 3
+    assert [request.secrets for request in world.calls("DeleteVolume")] == [{"token": "tainted"}]
+    annotations = world.volume(uid)["metadata"]["annotations"]
+    assert annotations["volume.kubernetes.io/provisioner-deletion-secret-name"] == "data-creds"
+    assert annotations["volume.kubernetes.io/provisioner-deletion-secret-namespace"] == "team"
+    seen = [str(vars(record)) for record in caplog.records] + [str(world.api.list("events")), str(world.volume(uid))]
+    assert len(seen) > 10
+    assert not [text for text in seen if "tainted" in text or data["token"] in text]
+
+
+async def test_secret_that_is_no_text_fails_as_in_go() -> None:
+    world = World()
+    pair = {"name": "creds", "namespace": "team"}
+    world.add_class(parameters={f"csi.storage.k8s.io/secret-{half}": text for half, text in pair.items()})
+    data = {"token": base64.b64encode(b"\xff\xfe").decode()}
+    meta = {"name": "creds", "namespace": "team"}
+    world.api.create({"apiVersion": "v1", "kind": "Secret", "metadata": meta, "data": data})
+    world.add_claim()
+    await world.run()
+    assert world.warnings() == [
+        "rpc error: code = Internal desc = grpc: error while marshaling: string field contains invalid UTF-8"
+    ]
+    assert world.plugin._memory.in_progress == {}

@@ -1,0 +1,72 @@
+"""Giving a claim back to the scheduler: what is written, and when nothing is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pytest
+
+from csisidecar.kube import Claim, KubeClient, encode
+from csisidecar.plugins.provisioner.reschedule import give_up_node
+from tests.plugins.provisioner.world import World
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+pytestmark = pytest.mark.looptime
+
+NODE = "volume.kubernetes.io/selected-node"
+
+
+def claim_on_node(world: World, **annotations: str) -> Claim:
+    world.add_claim(annotations={"keep": "this", **annotations})
+    return msgspec.json.decode(encode(world.api.get("persistentvolumeclaims", "data", "team")), type=Claim)
+
+
+def annotations_of(world: World) -> dict[str, Any]:
+    found = world.api.get("persistentvolumeclaims", "data", "team")
+    assert found is not None
+    annotations: dict[str, Any] = found["metadata"]["annotations"]
+    return annotations
+
+
+async def test_selected_node_is_taken_off_by_a_whole_update() -> None:
+    world = World()
+    claim = claim_on_node(world, **{NODE: "node1"})
+    assert await give_up_node(KubeClient(world.wire), claim)
+    assert NODE not in annotations_of(world)
+    assert annotations_of(world)["keep"] == "this"
+    assert world.writes() == ["update persistentvolumeclaims"]
+
+
+async def test_claim_without_a_selected_node_is_left_alone() -> None:
+    world = World()
+    claim = claim_on_node(world)
+    assert not await give_up_node(KubeClient(world.wire), claim)
+    assert world.wire.requests == []
+
+
+def _another_node(world: World) -> None:
+    world.api.edit(
+        "persistentvolumeclaims", "data", lambda o: o["metadata"]["annotations"].update({NODE: "n2"}), "team"
+    )
+
+
+def _another_claim(world: World) -> None:
+    world.drop_claim()
+    world.add_claim(annotations={NODE: "node1"})
+
+
+def _conflict(world: World) -> None:
+    world.refuse("update", "persistentvolumeclaims", 409, "changed")
+
+
+@pytest.mark.parametrize("happens", [_another_node, _another_claim, _conflict])
+async def test_claim_that_changed_meanwhile_is_left_to_its_backoff(happens: Callable[[World], None]) -> None:
+    world = World()
+    claim = claim_on_node(world, **{NODE: "node1"})
+    happens(world)
+    before = annotations_of(world)
+    assert not await give_up_node(KubeClient(world.wire), claim)
+    assert annotations_of(world) == before
