@@ -105,7 +105,8 @@ class Sidecar:
                 stopper.cancel()
                 failer.cancel()
         except BaseExceptionGroup as errors:
-            raise unwrap(errors) from None
+            error = unwrap(errors)
+            raise error from error.__cause__  # which says, for example, that it was Probe that failed
 
     async def _fail(self, fatal: asyncio.Future[None]) -> None:
         await fatal

@@ -153,7 +153,7 @@ class DriverConnection:
             await (self._group.__aexit__(None, None, None) if own_error else self._group.__aexit__(exc_type, exc, None))
         except BaseExceptionGroup as group:
             if not own_error:
-                raise group.exceptions[0] from None
+                raise group.exceptions[0] from group.exceptions[0].__cause__
         finally:
             await self._channel.aclose()
 

@@ -27,7 +27,8 @@ async def background(work: Coroutine[Any, Any, None], *, name: str) -> AsyncIter
             finally:
                 task.cancel()
     except BaseExceptionGroup as errors:
-        raise unwrap(errors) from None
+        error = unwrap(errors)
+        raise error from error.__cause__
 
 
 def unwrap(error: BaseException) -> BaseException:

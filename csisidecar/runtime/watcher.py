@@ -44,6 +44,8 @@ WATCH_MIN_S = 30.0
 WATCH_SPREAD_S = 10.0
 SILENCE_S = 5.0
 """A dead watch is noticed after WATCH_MIN_S + WATCH_SPREAD_S + SILENCE_S at the latest: 45 s."""
+SETTLED_S = 1.0
+"""A watch that is open for so long works, whether or not anything happens; one that ends sooner has failed."""
 LIST_TIMEOUT_S = 300.0
 LIST_SILENCE_S = 30.0
 PAGE_SIZE = 500
@@ -258,20 +260,24 @@ class Watcher(Generic[T]):
         seen = False
         try:
             async with asyncio.timeout(timeout_s + SILENCE_S) as limit, opening as lines:
-                async for line in lines:
-                    event = self._event_of(line, listing=False) if line else None
-                    if event is None:
-                        continue
-                    if not seen:
-                        seen = True
-                        self._worked()
-                    # The reader may take its time; only the server's silence is measured.
-                    limit.reschedule(None)
-                    yield event
-                    limit.reschedule(max(began + timeout_s, self._clock.monotonic()) + SILENCE_S)
+                settled = asyncio.get_running_loop().call_later(SETTLED_S, self._worked)
+                try:
+                    async for line in lines:
+                        event = self._event_of(line, listing=False) if line else None
+                        if event is None:
+                            continue
+                        if not seen:
+                            seen = True
+                            self._worked()
+                        # The reader may take its time; only the server's silence is measured.
+                        limit.reschedule(None)
+                        yield event
+                        limit.reschedule(max(began + timeout_s, self._clock.monotonic()) + SILENCE_S)
+                finally:
+                    settled.cancel()
         except TimeoutError as error:
             raise _SilentWatchError(self._clock.monotonic() - began) from error
-        if not seen and self._clock.monotonic() - began < 1.0:
+        if not seen and self._clock.monotonic() - began < SETTLED_S:
             # A server that ends every watch at once must not be asked again at once.
             raise UnreachableError("the API server ended the watch at once", verb="watch")
         self._worked()

@@ -146,6 +146,21 @@ async def test_server_that_ends_every_watch_at_once_is_not_asked_in_a_loop() -> 
         assert len(api.requests) - before < 60
 
 
+async def test_quiet_watch_after_a_failed_one_is_healthy_as_soon_as_it_stands() -> None:
+    api = TinyAPI()
+    async with following(api) as informer:
+        await informer.store.synced()
+        await asyncio.sleep(1)
+        api.trouble.extend(["unreachable"])
+        api.compact()
+        while informer.watcher.is_healthy:
+            await asyncio.sleep(0.1)
+        assert "connection refused" in informer.watcher.status
+        await asyncio.sleep(3)
+        assert informer.watcher.is_healthy
+        assert informer.watcher.status == "watching"
+
+
 async def test_retry_after_is_obeyed() -> None:
     api = TinyAPI()
     api.trouble.append("throttled")
