@@ -102,8 +102,8 @@ async def build_target(config: KubeConfig, *, account: Path = ACCOUNT_DIRECTORY,
 class LoadedCredentials:
     """The credentials that kubernetes_asyncio loaded, loaded again when they may have changed.
 
-    Files are read again once a minute. An exec plugin runs again five minutes before its credential expires. A
-    401 brings either forward, but not closer than ten seconds to the last time. A failure is logged and the old
+    Token and certificate files are read again once a minute. An exec plugin runs again five minutes before its
+    credential expires. A 401 brings either forward and reads the kubeconfig itself again, but not closer than ten seconds to the last time. A failure is logged and the old
     credentials stay in use: the server decides how long they are good.
 
     Args:
@@ -162,9 +162,10 @@ class LoadedCredentials:
         return self._rereads or (expires is not None and expires - BEFORE_EXPIRY <= self._clock.now())
 
     async def _reload(self) -> None:
+        failures: tuple[type[BaseException], ...] = (ConfigError, *_failures())
         try:
             await self._load(self._rejected)
-        except _failures() as error:
+        except failures as error:
             self._wait_s = RETRY_S
             logger.warning("credentials not renewed, the old ones stay in use", extra={"error": _reason(error)})
         else:
@@ -188,13 +189,18 @@ async def _read_kubeconfig(paths: str, configuration: Any, clock: Clock, *, has_
     kube_config = importlib.import_module("kubernetes_asyncio.config.kube_config")
     flag = f"--kubeconfig={paths}"
     _check_readable(paths, flag)
-    try:
+
+    def open_file() -> tuple[Any, Any]:
         merger = kube_config.KubeConfigMerger(paths)
         if not merger.config.safe_get("current-context"):
             raise ConfigError(f"{flag} has no current-context; set one with kubectl config use-context NAME")
         loader = kube_config.KubeConfigLoader(
             config_dict=merger.config, config_base_path=None, config_persister=_persister(merger)
         )
+        return merger, loader
+
+    try:
+        merger, loader = open_file()
         async with asyncio.timeout(PLUGIN_TIMEOUT_S):
             await loader.load_and_set(configuration)
     except TimeoutError as error:
@@ -205,16 +211,18 @@ async def _read_kubeconfig(paths: str, configuration: Any, clock: Clock, *, has_
         raise ConfigError(f"{flag} cannot be used: {_reason(error)}; correct it or name another file") from error
     if not has_master and not getattr(loader, "host", ""):
         raise ConfigError(f"{flag} names no server for its current context; add one, or give --master")
-    context = merger.config["contexts"].get_with_name(merger.config["current-context"])["context"]
-    user = (
-        merger.config["users"].get_with_name(context.safe_get("user"), safe=True) if "users" in merger.config else None
-    )
-    has_plugin = user is not None and "exec" in (user.safe_get("user") or {})
+    user = _entry(merger, "users", "user")
+    server = _entry(merger, "clusters", "cluster").get("server")
 
     async def load(was_rejected: bool) -> None:
-        if was_rejected and hasattr(loader, "exec_plugin_expiry"):
-            # The loader does not run the plugin while this is in the future, whatever the server says.
-            del loader.exec_plugin_expiry
+        nonlocal loader
+        if was_rejected:
+            # Somebody may have put new credentials into the file. A new loader also runs a credential plugin
+            # anew, which the old one does not before what it got has expired, whatever the server says.
+            fresh, fresh_loader = open_file()
+            if _entry(fresh, "clusters", "cluster").get("server") != server:
+                raise ConfigError(f"{flag} names another server now, which a restart would connect to")
+            loader = fresh_loader
         async with asyncio.timeout(PLUGIN_TIMEOUT_S):
             await loader.load_and_set(configuration)
 
@@ -222,9 +230,17 @@ async def _read_kubeconfig(paths: str, configuration: Any, clock: Clock, *, has_
         configuration,
         load,
         expires=lambda: getattr(loader, "exec_plugin_expiry", None),
-        rereads=not has_plugin,
+        rereads="exec" not in user,
         clock=clock,
     )
+
+
+def _entry(merger: Any, section: str, key: str) -> dict[str, Any]:
+    """The cluster or user of the current context; empty when there is none."""
+    context = merger.config["contexts"].get_with_name(merger.config["current-context"])["context"]
+    found = merger.config[section].get_with_name(context.safe_get(key), safe=True) if section in merger.config else None
+    value = found.safe_get(key) if found is not None else None
+    return dict(getattr(value, "value", value) or {})
 
 
 def _check_readable(paths: str, flag: str) -> None:

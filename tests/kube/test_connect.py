@@ -113,6 +113,36 @@ async def test_token_file_is_read_again_after_a_minute(tmp_path: Path, clock: Ah
     assert await target.credentials.authorization() == "Bearer second"
 
 
+async def test_rejected_token_is_looked_for_in_the_kubeconfig_again(tmp_path: Path, clock: Ahead) -> None:
+    path = kubeconfig(tmp_path, user={"token": "old"})
+    credentials = (await build_target(KubeConfig(kubeconfig=path), clock=clock)).credentials
+    kubeconfig(tmp_path, user={"token": "new"})
+    clock.by_s = 100
+    assert await credentials.authorization() == "Bearer old"
+    credentials.rejected()
+    clock.by_s += RETRY_S + 1
+    assert await credentials.authorization() == "Bearer new"
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"clusters": [{"name": "c", "cluster": {"server": "http://10.0.0.2"}}]}, "another server"),
+        ({"current-context": None}, "current-context"),
+    ],
+)
+async def test_kubeconfig_that_turned_unusable_changes_nothing(
+    tmp_path: Path, clock: Ahead, caplog: pytest.LogCaptureFixture, changes: dict[str, Any], says: str
+) -> None:
+    path = kubeconfig(tmp_path, user={"token": "old"})
+    credentials = (await build_target(KubeConfig(kubeconfig=path), clock=clock)).credentials
+    kubeconfig(tmp_path, user={"token": "new"}, **changes)
+    credentials.rejected()
+    clock.by_s = RETRY_S + 1
+    assert await credentials.authorization() == "Bearer old"
+    assert says in str(vars(caplog.records[-1])["error"])
+
+
 async def test_service_account_token_is_read_again_after_a_minute_or_a_rejection(
     tmp_path: Path, clock: Ahead, monkeypatch: pytest.MonkeyPatch
 ) -> None:
