@@ -357,14 +357,23 @@ class ServerOptions:
     port: int = 0
     """0 picks a free one."""
     audit: Path | None = None
+    """Every request is added to this file as a line of JSON."""
     trouble: tuple[str, ...] = ()
+    """Orders for trouble, VERB:RESOURCE:KIND[=ARG][xCOUNT][@AFTER]."""
     rbac: Path | None = None
+    """YAML with Roles and bindings that are enforced; the kubeconfig is then for their first subject."""
     data: Path | None = None
+    """Folder that keeps the objects across restarts."""
     token: str | None = None
+    """Bearer token of the administrator; without it nobody is asked for one."""
     tls: bool = False
+    """Answer over HTTPS, with a certificate made at the start unless files are given."""
     tls_cert: Path | None = None
+    """Certificate file, PEM; goes with the key file."""
     tls_key: Path | None = None
+    """Private key file, PEM."""
     bookmark_interval_s: float = 60.0
+    """Seconds between the bookmarks of a watch."""
 
 
 async def serve(options: ServerOptions, *, started: Callable[[FakeAPIServer], None] | None = None) -> None:

@@ -29,7 +29,7 @@ class Journal:
 
     def __enter__(self) -> Self:
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._load()
             self._rewrite()
             self._file = self._path.open("ab", buffering=0)
@@ -88,6 +88,7 @@ class Journal:
 
     def _rewrite(self) -> None:
         temporary = self._path.with_suffix(".new")
+        temporary.touch(mode=0o600)
         with temporary.open("wb") as file:
             head = encode(["", self._store.revision, False])
             file.write(b'{"change":%s,"content":null}\n' % head)
