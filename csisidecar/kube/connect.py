@@ -103,8 +103,9 @@ class LoadedCredentials:
     """The credentials that kubernetes_asyncio loaded, loaded again when they may have changed.
 
     Token and certificate files are read again once a minute. An exec plugin runs again five minutes before its
-    credential expires. A 401 brings either forward and reads the kubeconfig itself again, but not closer than ten seconds to the last time. A failure is logged and the old
-    credentials stay in use: the server decides how long they are good.
+    credential expires. A 401 brings either forward and reads the kubeconfig itself again, but not closer than ten
+    seconds to the last time. A failure is logged and the old credentials stay in use: the server decides how long
+    they are good.
 
     Args:
         configuration: kubernetes_asyncio's settings, into which `load` writes.
