@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from csisidecar.backoff import SUPERVISOR
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+STEADY_S = 5.0
+"""How long a restarted plugin must run before it counts as ready again."""
 CANCEL_BOUND_S = 5.0
 """How long cancelled attempts may take to end once the lease is lost; then the process must go."""
 
@@ -265,11 +268,12 @@ class PluginHost:
         failures = 0
         while not self._draining:
             began = self._clock.monotonic()
+            # A plugin that fails at each start must not look ready in between.
+            steady = asyncio.get_running_loop().call_later(STEADY_S, self._be_steady)
             try:
                 async with asyncio.TaskGroup() as group:
                     for controller in self._controllers:
                         group.create_task(controller.run(self._host()), name=controller.name)
-                    self._trouble = ""
             except* Exception as errors:
                 error = unwrap(errors)
                 failures = failures + 1 if self._clock.monotonic() - began < SUPERVISOR.max_s else 1
@@ -278,7 +282,20 @@ class PluginHost:
                 logger.exception(
                     "plugin failed", extra={"plugin": self.name, "next_s": round(delay, 1)}, exc_info=error
                 )
-                await asyncio.sleep(delay)
+                await self._pause(delay)
+            finally:
+                steady.cancel()
+
+    def _be_steady(self) -> None:
+        self._trouble = ""
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait, but not longer than until a stop."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while not self._draining:
+                    self._changed.clear()
+                    await self._changed.wait()
 
     def _host(self) -> Host:
         elector = self.elector

@@ -35,6 +35,8 @@ LAZY_INTERVAL_S = 60.0
 KEPT = 4096
 WRITERS = 4
 TRIES = 4
+_NO_PERMISSION = " cannot "
+"""In the text of a 403 that a role would cure; one for a namespace that ends says "because it is being terminated"."""
 MESSAGE_BYTES = 1024
 """Longest message the API server takes. Source: kubernetes `pkg/apis/core/validation/events.go`."""
 
@@ -166,10 +168,11 @@ class EventRecorder:
             # Until it is written it counts as queued: two writers must never hold one Event.
             try:
                 await self._write(live)
-            except ForbiddenError as error:
-                self._turn_off(error)
             except KubeError as error:
-                self._failed(live, error)
+                if isinstance(error, ForbiddenError) and _NO_PERMISSION in str(error):
+                    self._turn_off(error)
+                else:
+                    self._failed(live, error)
             finally:
                 live.queued = False
             if live.count != live.written and not self._is_off:

@@ -501,6 +501,24 @@ async def test_both_leases_are_needed_and_the_first_is_kept_fresh_meanwhile() ->
     assert (api.spec(KEY)["holderIdentity"], api.spec(own)["holderIdentity"]) == ("", "")
 
 
+async def test_dead_holder_of_two_leases_is_replaced_after_one_duration() -> None:
+    api = LeaseAPI()
+    for namespace in ("kube-system", "storage"):
+        api.edit((namespace, NAME), holderIdentity="dead", leaseDurationSeconds=15, renewTime="long ago")
+    me = elector(api, namespaces=("kube-system", "storage"))
+    await me.campaign()
+    assert 15 <= now() <= 15 + 2 * 11
+
+
+async def test_crashed_predecessor_with_two_leases_is_replaced_after_one_duration() -> None:
+    api = LeaseAPI()
+    for namespace in ("kube-system", "storage"):
+        api.edit((namespace, NAME), holderIdentity="me", leaseDurationSeconds=15, renewTime="before the crash")
+    me = elector(api, namespaces=("kube-system", "storage"))
+    await me.campaign()
+    assert now() == pytest.approx(15, abs=0.1)
+
+
 async def test_losing_one_of_two_leases_ends_the_term() -> None:
     api = LeaseAPI()
     me = elector(api, namespaces=("kube-system", "storage"))

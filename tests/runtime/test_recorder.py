@@ -113,7 +113,8 @@ async def test_flood_is_written_at_most_once_a_minute_after_the_fifth_write() ->
 
 async def test_without_permission_events_go_off_with_the_missing_rule(caplog: pytest.LogCaptureFixture) -> None:
     async with recording() as (recorder, api):
-        api.errors = [ForbiddenError("no", verb="create", resource="events", status=403)]
+        refusal = 'events is forbidden: User "sa" cannot create resource "events" in API group "" in the namespace "ns"'
+        api.errors = [ForbiddenError(refusal, verb="create", resource="events", status=403)]
         for _ in range(3):
             recorder.event(CLAIM, "Warning", "Failed", "x")
             await asyncio.sleep(1)
@@ -122,6 +123,17 @@ async def test_without_permission_events_go_off_with_the_missing_rule(caplog: py
     warnings = [record for record in caplog.records if record.levelname == "WARNING"]
     assert len(warnings) == 1
     assert 'resources: ["events"], verbs: ["create"]' in warnings[0].missing_rule  # type: ignore[attr-defined]
+
+
+async def test_namespace_that_ends_costs_one_event_and_not_all() -> None:
+    async with recording() as (recorder, api):
+        refusal = 'events "x" is forbidden: unable to create new content in namespace ns because it is being terminated'
+        api.errors = [ForbiddenError(refusal, verb="create", resource="events", status=403)]
+        recorder.event(CLAIM, "Warning", "Failed", "x")
+        await asyncio.sleep(1)
+        recorder.event(CLAIM, "Warning", "Other", "y")
+        await asyncio.sleep(1)
+        assert [event["reason"] for event in api.events.values()] == ["Other"]
 
 
 async def test_passing_trouble_loses_no_event_and_a_refused_one_is_dropped() -> None:
