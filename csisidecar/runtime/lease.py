@@ -10,6 +10,7 @@ import asyncio
 import logging
 import random
 import re
+from contextlib import suppress
 from math import ceil
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol
 
@@ -220,7 +221,7 @@ class LeaderElector:
     async def _try_all(self) -> float | None:
         """Take every Lease in order; None when all are held, else seconds until the next try."""
         pause_s = self._config.retry_period_s * (1 + random.random() * JITTER)  # noqa: S311 - spreading load
-        for lease in self._leases:
+        for number, lease in enumerate(self._leases, 1):
             held = await lease.try_hold()
             if lease.trouble is not None:
                 self._report(lease, lease.trouble)
@@ -230,6 +231,9 @@ class LeaderElector:
                 self._say(f"standing by: the lease {lease.place} is held by {lease.holder or 'somebody else'}")
                 if lease.free_in_s:
                     pause_s = min(pause_s, lease.free_in_s)
+                # A dead holder had all of them: each must be seen unmoved for its duration, but all at one time.
+                for later in self._leases[number:]:
+                    await later.look()
                 break
             # What is held must be renewed while we wait for the next: no jitter then.
             pause_s = self._config.retry_period_s
@@ -330,6 +334,12 @@ class _Lease:
         except KubeError as error:
             self.trouble = error
         return self.is_held and self.trouble is None
+
+    async def look(self) -> None:
+        """See whether the record moves, without taking it; errors are for `try_hold` to find."""
+        if not self.is_held:
+            with suppress(KubeError):
+                self._observe(await self._fetch())
 
     async def give_back(self) -> None:
         """Empty the holder of a record of ours; failures are logged."""
