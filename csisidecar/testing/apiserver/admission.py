@@ -9,6 +9,9 @@ from __future__ import annotations
 import base64
 from typing import TYPE_CHECKING, Any
 
+from csisidecar.testing.apiserver.status import forbidden
+from csisidecar.testing.apiserver.validation import quantity_bytes
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -24,13 +27,14 @@ _DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 _BETA_DEFAULT_CLASS = "storageclass.beta.kubernetes.io/is-default-class"
 _BETA_CLASS = "volume.beta.kubernetes.io/storage-class"
 _POD_GRACE_S = 30
+_DEFAULT_TOLERATION_S = 300
 
 
 def prepare_create(spec: KindSpec, content: Content, now: str) -> None:
     """Reset what a POST may not set, and fill in defaults."""
     if spec.status and not spec.status_on_create:
         content.pop("status", None)
-    if spec.custom or spec.group == "apps":
+    if counts_generation(spec) and spec.plural != "csidrivers":
         content["metadata"]["generation"] = 1
     default = _DEFAULTS.get(spec.storage_name)
     if default is not None:
@@ -78,6 +82,34 @@ def default_class(store: Store) -> str:
         return ""
     newest = max(moment for moment, _, _ in found)
     return min(name for moment, _, name in found if moment == newest)
+
+
+def counts_generation(spec: KindSpec) -> bool:
+    """Whether changes of the wanted state count up metadata.generation."""
+    return spec.custom or spec.group == "apps" or spec.storage_name in {"pods", "csidrivers.storage.k8s.io"}
+
+
+def admit_update(spec: KindSpec, content: Content, old: Content, store: Store) -> None:
+    """What the admission plugins say to a change.
+
+    Raises:
+        Refusal: 403, a claim may not grow.
+    """
+    if spec.storage_name != "persistentvolumeclaims":
+        return
+    sizes = [item["spec"].get("resources", {}).get("requests", {}).get("storage") for item in (content, old)]
+    if None in sizes or quantity_bytes(sizes[0]) <= quantity_bytes(sizes[1]):
+        return
+    name = content["spec"].get("storageClassName") or ""
+    found = store.table(store.kinds.by_plural("storageclasses.storage.k8s.io")).get("", name) if name else None
+    if old.get("status", {}).get("phase") != "Bound":
+        return
+    if found is None or not found.content().get("allowVolumeExpansion"):
+        why = (
+            "only dynamically provisioned pvc can be resized and the storageclass that provisions the pvc must "
+            "support resize"
+        )
+        raise forbidden(spec, content["metadata"]["name"], why)
 
 
 def keep_apart(spec: KindSpec, content: Content, old: Content, subresource: str) -> Content:
@@ -150,18 +182,22 @@ def _default_claim(content: Content) -> None:
     claim = content["spec"]
     claim.setdefault("volumeMode", "Filesystem")
     source, reference = claim.get("dataSource"), claim.get("dataSourceRef")
+    if source is not None and not _is_known_source(source):
+        # Kinds that dataSource does not support are dropped in silence; dataSourceRef takes any.
+        source = None
+        del claim["dataSource"]
     if source is not None and reference is None:
         claim["dataSourceRef"] = dict(source)
     elif reference is not None and source is None and not reference.get("namespace"):
-        group = reference.get("apiGroup")
-        known = (group in {None, ""} and reference.get("kind") == "PersistentVolumeClaim") or (
-            group == "snapshot.storage.k8s.io" and reference.get("kind") == "VolumeSnapshot"
-        )
-        if known or group is not None:
-            claim["dataSource"] = {key: value for key, value in reference.items() if key != "namespace"}
+        claim["dataSource"] = dict(reference)
     status = content.get("status")
     if status is not None:
         status.setdefault("phase", "Pending")
+
+
+def _is_known_source(source: Content) -> bool:
+    group, kind = source.get("apiGroup") or "", source.get("kind")
+    return (group, kind) in {("", "PersistentVolumeClaim"), ("snapshot.storage.k8s.io", "VolumeSnapshot")}
 
 
 def _default_class_object(content: Content) -> None:
@@ -201,8 +237,18 @@ def _default_pod(content: Content) -> None:
         ("schedulerName", "default-scheduler"),
         ("enableServiceLinks", True),
         ("securityContext", {}),
+        ("priority", 0),
+        ("preemptionPolicy", "PreemptLowerPriority"),
     ):
         pod.setdefault(name, value)
+    tolerations = pod.setdefault("tolerations", [])
+    for key in ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"):
+        if not any(
+            item.get("key", key) == key and item.get("effect", "NoExecute") == "NoExecute" for item in tolerations
+        ):
+            tolerations.append(
+                {"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": _DEFAULT_TOLERATION_S}
+            )
     for container in (*pod.get("initContainers", ()), *(pod.get("containers") or ())):
         image = container.get("image", "")
         latest = ":" not in image.rsplit("/", 1)[-1] or image.endswith(":latest")

@@ -179,7 +179,7 @@ def _check(config: Mapping[str, Any], name: str, options: WriteOptions) -> None:
         raise bad_request(f"the name of the object ({meta['name']}) does not match the name on the URL ({name})")
     for key in ("apiVersion", "kind"):
         if not config.get(key):
-            raise bad_request(f"invalid object type: {key} is missing")
+            raise bad_request("invalid object type: /, Kind=")
 
 
 def _read(registry: Registry, spec: KindSpec, config: Mapping[str, Any], options: WriteOptions) -> Content:
@@ -227,9 +227,10 @@ def _conflicts(causes: Sequence[tuple[Owner, Path]]) -> Refusal:
         text = f'"{owner.manager}"'
         if owner.subresource:
             text += f' with subresource "{owner.subresource}"'
-        text += f" using {owner.api_version}"
-        if owner.operation == "Update" and owner.time and owner.manager != _BEFORE:
-            text += f" at {owner.time}"
+        if owner.operation == "Update":
+            text += f" using {owner.api_version}"
+            if owner.time:
+                text += f" at {owner.time}"
         by_owner.setdefault(text, []).append(shown(path))
     count = len(causes)
     parts = []

@@ -15,7 +15,7 @@ import yaml
 from csisidecar.testing.apiserver import protobuf
 from csisidecar.testing.apiserver.requests import JSON, PROTOBUF, YAML
 from csisidecar.testing.apiserver.schema import STRUCTS, root_type
-from csisidecar.testing.apiserver.status import bad_request, unsupported_media
+from csisidecar.testing.apiserver.status import Refusal, bad_request, unsupported_media
 
 if TYPE_CHECKING:
     from csisidecar.testing.apiserver.kinds import KindSpec
@@ -54,10 +54,12 @@ def read_object(raw: bytes, content_type: str, spec: KindSpec, subresource: str 
     root = root_type(spec) if spec.storage_name != "pods" or not subresource else STRUCTS["Binding"]
     if media == PROTOBUF and root is not None:
         return _protobuf(raw, root, spec)
-    if media not in {"", JSON, YAML, "application/x-yaml", "text/plain"}:
+    if media not in {"", JSON, YAML}:
         raise unsupported_media((JSON, YAML, PROTOBUF) if root is not None else (JSON, YAML))
     wanted = f"the object provided is unrecognized (must be of type {spec.kind}): "
     value = _yaml(raw, wanted) if "yaml" in media else _json(raw, wanted + "couldn't get version/kind; ")
+    if value is None:
+        value = {}
     if not isinstance(value, dict):
         raise bad_request(
             f"{wanted}couldn't get version/kind; json parse error: json: cannot unmarshal {_named(value)} into Go "
@@ -95,13 +97,15 @@ def read_patch(raw: bytes, content_type: str, spec: KindSpec) -> tuple[str, Any]
     media = media_type(content_type)
     allowed = [JSON_PATCH, MERGE_PATCH, *([] if spec.custom else [STRATEGIC_PATCH]), APPLY_PATCH]
     if media not in allowed:
-        raise unsupported_media(allowed)
+        if spec.custom:
+            raise unsupported_media(allowed)
+        raise Refusal(415, "UnsupportedMediaType", "415: Unsupported Media Type", details={})
     if media == APPLY_PATCH:
         value = _yaml(raw, "error decoding YAML: ")
         if not isinstance(value, dict):
             raise bad_request("error decoding YAML: the patch is no object")
         return media, value
-    value = _json(raw, "error decoding patch: ")
+    value = _json(raw, "error decoding patch: ", json_lead="")
     if media != JSON_PATCH and not isinstance(value, dict):
         raise bad_request(
             f"error decoding patch: json: cannot unmarshal {_named(value)} into Go value of type "
@@ -124,6 +128,8 @@ def _check_metadata(value: dict[str, Any], spec: KindSpec) -> None:
 def _protobuf(raw: bytes, root: StructType, spec: KindSpec | None) -> dict[str, Any]:
     try:
         value = protobuf.decode(raw, root)
+        if not value:
+            raise ValueError("empty body")
     except (ValueError, UnicodeDecodeError, struct.error) as error:
         lead = f"the object provided is unrecognized (must be of type {spec.kind}): " if spec is not None else ""
         raise bad_request(f"{lead}couldn't get version/kind; protobuf parse error: {error}") from error
@@ -131,23 +137,26 @@ def _protobuf(raw: bytes, root: StructType, spec: KindSpec | None) -> dict[str, 
     return value
 
 
-def _json(raw: bytes, lead: str) -> Any:
+def _json(raw: bytes, lead: str, json_lead: str = "json parse error: ") -> Any:
     try:
         return json.loads(raw, parse_constant=_no_constant)
     except RecursionError as error:
-        raise bad_request(f"{lead}json parse error: {_MAX_DEPTH_HINT}") from error
+        raise bad_request(f"{lead}{json_lead}{_MAX_DEPTH_HINT}") from error
     except (ValueError, UnicodeDecodeError) as error:
-        why = "unexpected end of JSON input" if not raw.strip() else _reason(error)
-        raise bad_request(f"{lead}json parse error: {why}") from error
+        raise bad_request(f"{lead}{json_lead}{_reason(error, raw)}") from error
 
 
 def _no_constant(text: str) -> None:
     raise ValueError(f"invalid character '{text[0]}' looking for beginning of value")
 
 
-def _reason(error: ValueError) -> str:
+def _reason(error: ValueError, raw: bytes) -> str:
     if isinstance(error, json.JSONDecodeError):
-        return f"{error.msg} (line {error.lineno}, column {error.colno})"
+        if error.pos >= len(error.doc.rstrip()):
+            return "unexpected end of JSON input"
+        return f"invalid character '{error.doc[error.pos]}' looking for beginning of value"
+    if isinstance(error, UnicodeDecodeError):
+        return f"invalid character '{chr(raw[error.start])}' looking for beginning of value"
     return str(error)
 
 

@@ -5,6 +5,8 @@ Source: Kubernetes documentation, "The Kubernetes API", section Discovery; k8s.i
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -117,9 +119,9 @@ def _resource(spec: KindSpec) -> Content:
         shown["shortNames"] = list(spec.short_names)
     if spec.categories:
         shown["categories"] = list(spec.categories)
-    if "list" in spec.verbs:
-        shown["storageVersionHash"] = ""
-        del shown["storageVersionHash"]
+    if "list" in spec.verbs and not spec.stored_as:
+        digest = hashlib.sha256(f"{spec.group}/{spec.version}/{spec.kind}".encode()).digest()
+        shown["storageVersionHash"] = base64.b64encode(digest[:8]).decode()
     return shown
 
 

@@ -232,14 +232,6 @@ BUILT_IN: tuple[KindSpec, ...] = (
     _storage("csidrivers", "CSIDriver", returns_deleted=True),
     _storage("csistoragecapacities", "CSIStorageCapacity", namespaced=True),
     _storage("volumeattributesclasses", "VolumeAttributesClass", short_names=("vac",), returns_deleted=True),
-    _storage(
-        "volumeattributesclasses",
-        "VolumeAttributesClass",
-        version="v1beta1",
-        short_names=("vac",),
-        returns_deleted=True,
-        stored_as="volumeattributesclasses.storage.k8s.io",
-    ),
     KindSpec(
         group="coordination.k8s.io",
         version="v1",

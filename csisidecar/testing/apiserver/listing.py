@@ -106,21 +106,8 @@ class ListOptions:
         if not self.resource_version.isdecimal() or int(self.resource_version) >= 1 << 64:
             shown = self.resource_version
             why = "value out of range" if shown.isdecimal() else "invalid syntax"
-            raise (
-                invalid_options(
-                    "ListOptions",
-                    "meta.k8s.io",
-                    [
-                        Cause(
-                            "FieldValueInvalid",
-                            f'Invalid value: "{shown}": strconv.ParseUint: parsing "{shown}": {why}',
-                            "resourceVersion",
-                        )
-                    ],
-                )
-                if self.watch
-                else bad_request(f'Invalid value: "{shown}": strconv.ParseUint: parsing "{shown}": {why}')
-            )
+            text = f'resourceVersion: Invalid value: "{shown}": strconv.ParseUint: parsing "{shown}": {why}'
+            raise Refusal(500, "", text) if self.watch else bad_request(f"invalid resource version: {text}")
         return int(self.resource_version)
 
 
@@ -134,10 +121,7 @@ def _number(query: Mapping[str, str], name: str) -> int:
     try:
         number = int(text)
     except ValueError as error:
-        raise bad_request(
-            f'v1.ListOptions: unable to convert "{name}" from url.Values: strconv.ParseInt: parsing "{text}": '
-            "invalid syntax"
-        ) from error
+        raise bad_request(f'strconv.ParseInt: parsing "{text}": invalid syntax') from error
     return max(0, number)
 
 
@@ -274,7 +258,9 @@ def _read_token(token: str) -> tuple[int, str]:
         plain = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
         revision, start = int(plain["rv"]), str(plain["start"])
     except (binascii.Error, ValueError, KeyError, TypeError) as error:
-        raise bad_request("continue key is not valid: the token could not be decoded") from error
+        raise bad_request(
+            "invalid continue token: continue key is not valid: illegal base64 data at input byte 0"
+        ) from error
     if plain.get("v") != "meta.k8s.io/v1" or revision == 0 or not start:
         raise bad_request("continue key is not valid: unrecognized version or start")
     return revision, start

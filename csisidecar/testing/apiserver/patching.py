@@ -138,10 +138,9 @@ def _replace(document: Any, operation: dict[str, Any], path: str) -> Any:
     parent, last = _parent(document, steps), steps[-1]
     if isinstance(parent, list):
         parent[_index(last, len(parent))] = operation.get("value")
-    elif last in parent:
-        parent[last] = operation.get("value")
     else:
-        raise KeyError(last)
+        # The library of the real server replaces what is not there, as long as the parent is.
+        parent[last] = operation.get("value")
     return document
 
 

@@ -20,7 +20,6 @@ from csisidecar.testing.apiserver.apply import note_update
 from csisidecar.testing.apiserver.conversion import from_storage, to_storage
 from csisidecar.testing.apiserver.schema import Normalizer
 from csisidecar.testing.apiserver.status import (
-    Cause,
     Refusal,
     already_exists,
     bad_request,
@@ -29,6 +28,8 @@ from csisidecar.testing.apiserver.status import (
     invalid,
     invalid_object,
     invalid_options,
+    invalid_patch,
+    no_revision,
     not_found,
     required,
     unsupported,
@@ -70,6 +71,8 @@ class DeleteOptions:
     resource_version: str = ""
     grace_s: int | None = None
     propagation: str = ""
+    wants_accepted: bool = False
+    """Asked to cascade in the old way, which is answered with 202 while the object stays."""
 
     @classmethod
     def read(cls, body: Mapping[str, Any], query: Mapping[str, str]) -> DeleteOptions:
@@ -79,6 +82,8 @@ class DeleteOptions:
             Refusal: 400 or 422, an option is not legal.
         """
         given = dict(body)
+        if body.get("kind", "DeleteOptions") != "DeleteOptions":
+            raise bad_request(f'no kind "{body["kind"]}" is registered for version "{body.get("apiVersion", "")}"')
         for name in ("propagationPolicy", "gracePeriodSeconds", "orphanDependents", "dryRun"):
             if not body and name in query:
                 given[name] = query[name]
@@ -90,9 +95,10 @@ class DeleteOptions:
         policy = given.get("propagationPolicy") or ""
         orphan = given.get("orphanDependents")
         if policy and orphan is not None:
-            causes.append(invalid("", "{}", "orphanDependents and deletionPropagation cannot be both set"))
+            detail = "orphanDependents and deletionPropagation cannot be both set"
+            causes.append(invalid("propagationPolicy", policy, detail))
         elif policy not in {"", "Foreground", "Background", "Orphan"}:
-            causes.append(unsupported("propagationPolicy", policy, ["Background", "Foreground", "Orphan", "nil"]))
+            causes.append(unsupported("propagationPolicy", policy, ["Foreground", "Background", "Orphan", "nil"]))
         if orphan is not None and not policy:
             policy = "Orphan" if str(orphan).lower() in {"true", "1"} else "Background"
         dry = given.get("dryRun") or []
@@ -105,13 +111,15 @@ class DeleteOptions:
         try:
             grace_s = None if grace is None else int(grace)
         except (TypeError, ValueError) as error:
-            raise bad_request(f"gracePeriodSeconds is no number: {grace!r}") from error
+            where = "Go struct field DeleteOptions.gracePeriodSeconds of type int64"
+            raise bad_request(f"json: cannot unmarshal string into {where}") from error
         return cls(
             dry_run=bool(dry),
             uid=preconditions.get("uid") or "",
             resource_version=preconditions.get("resourceVersion") or "",
             grace_s=grace_s,
             propagation=policy,
+            wants_accepted=orphan is not None and policy == "Background",
         )
 
 
@@ -152,9 +160,10 @@ class Registry:
         if not meta.get("name") and not generated:
             raise invalid_object(spec, "", [required("metadata.name", "name or generateName is required")])
         for field_name in (*_SERVER_METADATA, "selfLink"):
-            meta.pop(field_name, None)
+            if field_name != "generation":
+                meta.pop(field_name, None)
         if meta.pop("resourceVersion", "") not in {"", "0"}:
-            raise bad_request("resourceVersion should not be set on objects to be created")
+            raise Refusal(500, "", "resourceVersion should not be set on objects to be created")
         now = self.clock.now()
         meta["uid"] = str(uuid.uuid4())
         meta["creationTimestamp"] = rfc3339(now)
@@ -208,8 +217,7 @@ class Registry:
             return self.create(spec, namespace, content, options), True
         if meta.get("resourceVersion") in {None, "", "0"}:
             if not spec.unconditional_update:
-                text = "Invalid value: 0x0: must be specified for an update"
-                raise invalid_object(spec, name, [Cause("FieldValueInvalid", text, "metadata.resourceVersion")])
+                raise no_revision(spec, name)
             meta["resourceVersion"] = str(before.revision)
         return self._replace(spec, before, content, subresource, options), False
 
@@ -231,8 +239,14 @@ class Registry:
         options = options or WriteOptions()
         before = self.get(spec, namespace, name)
         current: Content = {"kind": spec.kind, "apiVersion": spec.api_version, **from_storage(spec, before.content())}
-        content = self._content(spec, change(current), options)
+        changed = change(current)
+        try:
+            content = self._content(spec, changed, options)
+        except Refusal as refusal:
+            raise invalid_patch(changed, refusal.message) from refusal
         meta = content["metadata"]
+        if meta.setdefault("uid", before.uid) != before.uid:
+            raise invalid_object(spec, name, [invalid("metadata.uid", meta["uid"], "field is immutable")])
         if meta.get("name", name) != name:
             raise bad_request(f"the name of the object ({meta['name']}) does not match the name on the URL ({name})")
         meta["name"] = name
@@ -298,6 +312,7 @@ class Registry:
                 meta.pop(key, None)
         content = admission.keep_apart(spec, content, old, subresource)
         admission.prepare_update(spec, content, old, rfc3339(self.clock.now()))
+        admission.admit_update(spec, content, old, self.store)
         causes += validation.validate_update(spec, content, old, subresource)
         if causes:
             raise invalid_object(spec, name, causes)
@@ -379,13 +394,13 @@ class Registry:
                 f"the UID in the precondition ({options.uid}) does not match the UID in record ({before.uid}). "
                 "The object might have been deleted and then recreated"
             )
-            raise conflict(spec, before.name, why)
+            raise conflict(spec, before.name, why, is_kind=True)
         if options.resource_version and options.resource_version != str(before.revision):
             why = (
                 f"the ResourceVersion in the precondition ({options.resource_version}) does not match the "
                 f"ResourceVersion in record ({before.revision}). The object might have been modified"
             )
-            raise conflict(spec, before.name, why)
+            raise conflict(spec, before.name, why, is_kind=True)
 
     @staticmethod
     def _add_propagation_finalizer(meta: Content, propagation: str) -> None:
@@ -409,7 +424,7 @@ class Registry:
 
     @staticmethod
     def _count_generation(spec: KindSpec, content: Content, old: Content) -> None:
-        if "generation" not in content["metadata"] and not spec.custom and spec.plural != "csidrivers":
+        if not admission.counts_generation(spec):
             return
         left = {k: v for k, v in content.items() if k not in {"metadata", "status"}}
         right = {k: v for k, v in old.items() if k not in {"metadata", "status"}}

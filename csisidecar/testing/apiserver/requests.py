@@ -65,8 +65,9 @@ def find_target(kinds: Kinds, method: str, path: str, query: Mapping[str, str]) 
     name = rest[1] if len(rest) > 1 else ""
     if name and spec.namespaced and not namespace:
         return None
+    verb = _verb(method, name, watch=query.get("watch", "false").lower() in {"true", "1", ""})
     return Target(
-        verb=_verb(method, name, watch=watch_path or query.get("watch", "false").lower() in {"true", "1", ""}),
+        verb="watch" if watch_path and verb in {"get", "list"} else verb,
         spec=spec,
         namespace=namespace,
         name=name,
@@ -76,9 +77,9 @@ def find_target(kinds: Kinds, method: str, path: str, query: Mapping[str, str]) 
 
 def _verb(method: str, name: str, *, watch: bool) -> str:
     verb = _METHOD_VERBS.get(method, method.lower())
-    if verb == "get" and watch:
-        return "watch"
     if not name:
+        if verb == "get" and watch:
+            return "watch"
         return {"get": "list", "delete": "deletecollection"}.get(verb, verb)
     return verb
 

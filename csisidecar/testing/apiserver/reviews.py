@@ -5,6 +5,7 @@ Source: Kubernetes API reference, authorization.k8s.io/v1 and authentication.k8s
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from csisidecar.testing.apiserver.rbac import Question, Roles, User
@@ -52,7 +53,7 @@ def _question(spec: KindSpec, asked: Content, namespace: str) -> Question:
     about, path = asked.get("resourceAttributes"), asked.get("nonResourceAttributes")
     if (about is None) == (path is None):
         detail = "exactly one of nonResourceAttributes or resourceAttributes must be specified"
-        raise invalid_object(spec, "", [invalid("spec.resourceAttributes", about, detail)])
+        raise invalid_object(replace(spec, kind=""), "", [invalid("spec.resourceAttributes", about, detail)])
     if path is not None:
         return Question(verb=path.get("verb", ""), path=path.get("path", "") or "/")
     if about is None:

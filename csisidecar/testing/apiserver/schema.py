@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 _FIELD = re.compile(r"^(?P<name>[^:]+):(?P<type>[\[{]*\w+[\]}]*)(?P<flags>.*)$")
 _FLAGS = re.compile(r"@(?P<merge>\w*)|#(?P<keys>[\w+]+)|(?P<flag>[*!%^~=])")
 _QUANTITY = re.compile(r"^[+-]?(\d+(\.\d*)?|\.\d+)(([eE][+-]?\d+)|[numkMGTPE]|[KMGTPE]i)?$")
+_MICRO_TIME = re.compile(r"^[^.]+\.\d{6}\D.*$")
 _TIME = re.compile(r"^\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(\.\d+)?([Zz]|[+-]\d{2}:\d{2})$")
+_TIME_FORM = {"t": "2006-01-02T15:04:05Z07:00", "u": "2006-01-02T15:04:05.000000Z07:00"}
 _TIME_LENGTH = {"t": 20, "u": 27}
 _SCALARS = frozenset("sifbqtuBIx")
 _GO_TYPES = {"s": "string", "i": "int64", "f": "float64", "b": "bool", "B": "[]uint8", "t": "Time", "u": "MicroTime"}
@@ -213,7 +215,7 @@ class _Reading:
         elif kind == "q":
             return self.quantity(value)
         elif kind in "tu":
-            return self.time(value, path, kind)
+            return self.time(value, kind)
         elif kind == "I":
             if type(value) in {int, str}:
                 return value
@@ -245,20 +247,19 @@ class _Reading:
             raise bad_request(f"{self.head}quantities must match the regular expression {pattern}")
         return text
 
-    def time(self, value: Any, path: str, kind: str) -> str:
+    def time(self, value: Any, kind: str) -> str:
         """A time as Go writes it back: in UTC, to the second, or for MicroTime to the microsecond."""
         if isinstance(value, str):
             if value == "" or (len(value) == _TIME_LENGTH[kind] and value[-1] == "Z" and _TIME.match(value)):
                 return value
-            if _TIME.match(value):
+            if _TIME.match(value) and (kind == "t" or _MICRO_TIME.match(value + "!")):
                 try:
                     moment = datetime.fromisoformat(value.upper())
                     return rfc3339(moment) if kind == "t" else rfc3339_micro(moment)
                 except (ValueError, OverflowError):
                     pass
         raise bad_request(
-            f'{self.head}parsing time "{value}" as "2006-01-02T15:04:05Z07:00": cannot parse "{value}" as "2006"'
-            f" ({path})"
+            f'{self.head}parsing time "{value}" as "{_TIME_FORM[kind]}": cannot parse "{value}" as "2006"'
         )
 
 
@@ -293,7 +294,10 @@ def _never_absent(owner: StructType) -> list[tuple[str, FieldType]]:
         found = [
             (name, field)
             for name, field in owner.fields.items()
-            if field.always or (field.shape == "struct" and not field.pointer and not field.omit_zero)
+            if field.always
+            or (field.shape == "struct" and not field.pointer and not field.omit_zero)
+            # A time that is no pointer is written as null: Go's omitempty does not see that it is empty.
+            or (field.item in {"t", "u"} and field.shape == "scalar" and not field.pointer and not field.omit_zero)
         ]
         _never[owner.name] = found
     return found
@@ -322,14 +326,14 @@ class Normalizer:
                 raise reading.wrong(meta, META, "metadata", "v1.ObjectMeta")
             content["metadata"] = reading.struct(meta, META, "metadata")
         if reading.unknown and field_validation != "Ignore":
-            self._report(reading.unknown, field_validation, warnings)
+            self._report(reading.unknown, field_validation, warnings, reading.head)
         return content
 
     @staticmethod
-    def _report(unknown: Sequence[str], field_validation: str, warnings: list[str] | None) -> None:
+    def _report(unknown: Sequence[str], field_validation: str, warnings: list[str] | None, head: str) -> None:
         texts = [f'unknown field "{path}"' for path in unknown]
         if field_validation == "Strict":
-            raise bad_request(f"strict decoding error: {', '.join(texts)}")
+            raise bad_request(f"{head}strict decoding error: {', '.join(texts)}")
         if warnings is not None:
             warnings.extend(texts)
 
@@ -346,7 +350,7 @@ class Normalizer:
         if kind and kind != spec.kind:
             raise bad_request(
                 f'{kind} in version "{spec.version}" cannot be handled as a {spec.kind}: '
-                f"converting ({kind}) to ({spec.kind}): unknown conversion"
+                f"converting (v1.{kind}) to (core.{spec.kind}): unknown conversion"
             )
 
 

@@ -26,6 +26,7 @@ from csisidecar.testing.apiserver.status import (
     expired,
     forbidden,
     internal_error,
+    no_such_path,
     server_error,
     too_large_entity,
     too_many_requests,
@@ -315,6 +316,12 @@ class Handler:
                     ]
                 }
             )
+        parts = [part for part in path.split("/") if part]
+        versions = kinds.groups()
+        if len(parts) > 2 and parts[0] == "api" and parts[1] in versions[""]:
+            raise no_such_path()
+        if len(parts) > 3 and parts[0] == "apis" and parts[2] in versions.get(parts[1], ()):
+            raise no_such_path()
         found = self._discovered([part for part in path.split("/") if part])
         return _not_found() if found is None else _json(found)
 

@@ -5,6 +5,7 @@ Source: kubernetes/apimachinery, pkg/api/errors/errors.go; Kubernetes API conven
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -104,8 +105,6 @@ def _shown(value: object) -> str:
         return str(value).lower()
     if isinstance(value, int | float):
         return str(value)
-    import json
-
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False, sort_keys=True)
 
 
@@ -138,13 +137,34 @@ def already_exists(spec: KindSpec, name: str, *, deleting: bool = False) -> Refu
 MODIFIED = "the object has been modified; please apply your changes to the latest version and try again"
 
 
-def conflict(spec: KindSpec, name: str, why: str = MODIFIED) -> Refusal:
-    """409 for a stale resourceVersion or a failed precondition."""
+def conflict(spec: KindSpec, name: str, why: str = MODIFIED, *, is_kind: bool = False) -> Refusal:
+    """409 for a stale resourceVersion, or a precondition; that of a DELETE names the kind (`is_kind`)."""
+    details = _about(spec, name)
+    called = spec.resource
+    if is_kind:
+        details["kind"] = spec.kind
+        called = f"{spec.kind}.{spec.group}" if spec.group else spec.kind
+    return Refusal(409, "Conflict", f'Operation cannot be fulfilled on {called} "{name}": {why}', details=details)
+
+
+def no_revision(spec: KindSpec, name: str) -> Refusal:
+    """422 for a PUT without resourceVersion of a kind that needs one."""
+    cause = Cause("FieldValueInvalid", "Invalid value: 0: must be specified for an update", "metadata.resourceVersion")
+    refusal = invalid_object(spec, name, [cause])
+    refusal.message = f'{spec.resource} "{name}" is invalid: {cause}'
+    refusal.details = {**(refusal.details or {}), "kind": spec.plural}
+    return refusal
+
+
+def invalid_patch(changed: object, why: str) -> Refusal:
+    """422 for a patch whose result is no object of the kind."""
+    text = json.dumps(json.dumps(changed, separators=(",", ":"), ensure_ascii=False), ensure_ascii=False)
+    cause = Cause("FieldValueInvalid", f"Invalid value: {text}: {why}", "patch")
     return Refusal(
-        409,
-        "Conflict",
-        f'Operation cannot be fulfilled on {spec.resource} "{name}": {why}',
-        details=_about(spec, name),
+        422,
+        "Invalid",
+        f' "" is invalid: {cause}',
+        details={"causes": [{"reason": cause.reason, "message": cause.message, "field": cause.field}]},
     )
 
 
@@ -236,7 +256,7 @@ def too_large(asked: int, current: int) -> Refusal:
     return Refusal(
         504,
         "Timeout",
-        f"Too large resource version: {asked}, current: {current}",
+        f"Timeout: Too large resource version: {asked}, current: {current}",
         details={
             "causes": [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}],
             "retryAfterSeconds": 1,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from csisidecar.testing.apiserver.schema import FieldType, StructType, field_of, inner
-from csisidecar.testing.apiserver.status import bad_request
+from csisidecar.testing.apiserver.status import Refusal, bad_request
 
 _DIRECTIVE = "$patch"
 _DELETE_PRIMITIVES = "$deleteFromPrimitiveList/"
@@ -24,10 +24,17 @@ def strategic_patch(current: dict[str, Any], patch: Any, root: StructType | None
         Refusal: 400, an unknown directive or an item without its merge key.
     """
     if not isinstance(patch, dict):
-        raise bad_request(
-            "error decoding patch: json: cannot unmarshal array into Go value of type map[string]interface {}"
-        )
+        raise bad_request("json: cannot unmarshal array into Go value of type map[string]interface {}")
     return _merge_map(current, patch, root, retain=False)
+
+
+def _failed(message: str) -> Refusal:
+    """A real server treats these as its own failure."""
+    return Refusal(500, "", message)
+
+
+def _go_map(value: dict[str, Any]) -> str:
+    return f"map[{' '.join(f'{key}:{item}' for key, item in sorted(value.items()))}]"
 
 
 def _merge_map(
@@ -41,7 +48,7 @@ def _merge_map(
     if directive == "delete":
         return {}
     if directive not in {None, "merge"}:
-        raise bad_request(f"Unknown patch type: {directive} in map: {patch}")
+        raise _failed(f"unknown patch type: {directive} in map: {_go_map({_DIRECTIVE: directive, **patch})}")
     result = dict(current)
     keep = patch.pop(_RETAIN, None)
     if keep is not None:
@@ -120,7 +127,7 @@ def _merge_list(current: list[Any], patch: list[Any], field: FieldType) -> list[
         if not isinstance(item, dict):
             raise bad_request(f"invalid patch: an item of {field.name} is no object")
         if key not in item:
-            raise bad_request(f"map: {item} does not contain declared merge key: {key}")
+            raise _failed(f"map: {_go_map(item)} does not contain declared merge key: {key}")
         found = [index for index, have in enumerate(result) if have.get(key) == item[key]]
         if item.get(_DIRECTIVE) == "delete":
             result = [have for have in result if have.get(key) != item[key]]

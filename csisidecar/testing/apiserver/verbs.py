@@ -263,7 +263,7 @@ class Verbs:
         raw = await call.body()
         media, patch = read_patch(raw, call.request.headers.get("Content-Type", ""), target.spec)
         call.record.body = patch
-        options = _write_options(call.request.query, call)
+        options = _write_options(call.request.query, call, is_apply=media == APPLY_PATCH)
         if media == APPLY_PATCH:
             force = call.request.query.get("force", "false").lower() == "true"
             stored, created = apply.apply(
@@ -299,7 +299,7 @@ class Verbs:
         stored, gone = self.registry.delete(target.spec, target.namespace, target.name, options)
         if gone and not target.spec.returns_deleted:
             return _response(encode(success(target.spec, stored.name, stored.uid)), Form(), 200)
-        waits = not gone and options.propagation == "Foreground"
+        waits = not gone and options.wants_accepted
         return self._shown(call, target, stored, 202 if waits else 200)
 
     async def _delete_collection(self, call: Call, target: Target) -> web.Response:
@@ -316,10 +316,10 @@ class Verbs:
         return _response(answerer.many(removed, {"resourceVersion": str(self.store.revision)}), form, 200)
 
 
-def _write_options(query: Mapping[str, str], call: Call) -> WriteOptions:
+def _write_options(query: Mapping[str, str], call: Call, *, is_apply: bool = False) -> WriteOptions:
     dry = query.get("dryRun", "")
     if dry not in {"", "All"}:
-        raise invalid_options("CreateOptions", "meta.k8s.io", [unsupported("dryRun", dry, ["All"])])
+        raise invalid_options("CreateOptions", "meta.k8s.io", [unsupported("dryRun", [dry], ["All"])])
     validation = query.get("fieldValidation", "")
     if validation not in {"", "Ignore", "Warn", "Strict"}:
         raise invalid_options(
@@ -329,7 +329,7 @@ def _write_options(query: Mapping[str, str], call: Call) -> WriteOptions:
         )
     return WriteOptions(
         dry_run=bool(dry),
-        field_manager=query.get("fieldManager", "") or call.record.user_agent.partition("/")[0],
+        field_manager=query.get("fieldManager", "") or ("" if is_apply else call.record.user_agent.partition("/")[0]),
         field_validation=validation,
         warnings=call.warnings,
     )

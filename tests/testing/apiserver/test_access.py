@@ -280,7 +280,21 @@ async def test_events_are_the_same_objects_under_two_names(client: Client) -> No
     assert [item["message"] for item in found["items"]] == ["changed"]
 
 
-async def test_versions_of_one_kind_share_objects(client: Client) -> None:
+async def test_versions_of_one_kind_share_objects(session: aiohttp.ClientSession) -> None:
+    beta = KindSpec(
+        group="storage.k8s.io",
+        version="v1beta1",
+        plural="volumeattributesclasses",
+        kind="VolumeAttributesClass",
+        namespaced=False,
+        custom=False,
+        stored_as="volumeattributesclasses.storage.k8s.io",
+    )
+    async with FakeAPIServer(kinds=[beta]) as api:
+        await check_shared_versions(Client(api.url, session))
+
+
+async def check_shared_versions(client: Client) -> None:
     body = {"metadata": {"name": "gold"}, "driverName": "d.example.com", "parameters": {"iops": "9"}}
     made = await client.post(f"{STORAGE}/volumeattributesclasses", body)
     assert made.status == 201, made.text

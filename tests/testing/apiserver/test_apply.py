@@ -42,9 +42,9 @@ async def test_other_value_for_an_owned_field_is_a_conflict_unless_forced(client
     await client.apply(f"{MAPS}/c", config(a="1"))
     answer = await client.apply(f"{MAPS}/c", config(a="2"), manager="you")
     assert answer.status == 409
-    assert answer["message"] == 'Apply failed with 1 conflict: conflict with "me" using v1: .data.a'
+    assert answer["message"] == 'Apply failed with 1 conflict: conflict with "me": .data.a'
     assert answer["details"]["causes"] == [
-        {"reason": "FieldManagerConflict", "message": 'conflict with "me" using v1', "field": ".data.a"}
+        {"reason": "FieldManagerConflict", "message": 'conflict with "me"', "field": ".data.a"}
     ]
     forced = await client.apply(f"{MAPS}/c", config(a="2"), manager="you", force="true")
     assert forced["data"] == {"a": "2"}
@@ -64,7 +64,7 @@ async def test_object_made_before_the_first_apply_keeps_its_fields(client: Clien
     await client.post(MAPS, config(a="1"))
     answer = await client.apply(f"{MAPS}/c", config(a="2"))
     assert answer.status == 409
-    assert 'conflict with "before-first-apply" using v1: .data.a' in answer["message"]
+    assert 'conflict with "before-first-apply" using v1' in answer["message"]
     answer = await client.apply(f"{MAPS}/c", config(b="2"))
     assert answer["data"] == {"a": "1", "b": "2"}
 
