@@ -337,9 +337,11 @@ class _Lease:
 
     async def look(self) -> None:
         """See whether the record moves, without taking it; errors are for `try_hold` to find."""
-        if not self.is_held:
-            with suppress(KubeError):
-                self._observe(await self._fetch())
+        with suppress(KubeError):
+            found = await self._fetch()
+            if not self._is_ours(_spec(found)):
+                self._stored = None
+                self._observe(found)
 
     async def give_back(self) -> None:
         """Empty the holder of a record of ours; failures are logged."""

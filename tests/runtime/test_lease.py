@@ -519,6 +519,20 @@ async def test_crashed_predecessor_with_two_leases_is_replaced_after_one_duratio
     assert now() == pytest.approx(15, abs=0.1)
 
 
+async def test_former_leader_replaces_a_dead_one_after_one_duration() -> None:
+    api = LeaseAPI()
+    keys = [("kube-system", NAME), ("storage", NAME)]
+    me = elector(api, namespaces=("kube-system", "storage"))
+    await me.campaign()
+    await cancel(asyncio.create_task(me.hold()))
+    for key in keys:
+        api.edit(key, holderIdentity="other", leaseDurationSeconds=15, renewTime="then it died")
+    began_s = now()
+    await me.campaign()
+    assert 15 <= now() - began_s <= 15 + 11.0001
+    assert {api.spec(key)["holderIdentity"] for key in keys} == {"me"}
+
+
 async def test_losing_one_of_two_leases_ends_the_term() -> None:
     api = LeaseAPI()
     me = elector(api, namespaces=("kube-system", "storage"))
