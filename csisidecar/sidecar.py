@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from csisidecar.clock import SystemClock
 from csisidecar.csi import CSIClient, DriverBack, DriverChannel, DriverConnection, DriverLost
-from csisidecar.errors import ConfigError, DriverIdentityError, DriverLostError
+from csisidecar.errors import ConfigError, DriverIdentityError, DriverLostError, LeaseLostError
 from csisidecar.hosting import PluginHost
 from csisidecar.kube import LEASES, KubeClient, Permissions, RateLimiter, connect
 from csisidecar.plugin import PluginContext
@@ -180,11 +180,18 @@ class Sidecar:
         events = EventRecorder(client, component=component, clock=self._clock)
         permissions = Permissions(self._clock, owner=plugin.name)
 
+        elector = self._elector(plugin, driver, client, events)
+
+        def guard() -> None:
+            # A process that was frozen wakes in mid-attempt, before the task that would cancel it.
+            if elector is not None and not elector.is_leading:
+                raise LeaseLostError(f"not started: {elector.status}")
+
         def context(info: DriverInfo) -> PluginContext:
             return PluginContext(
                 driver=info,
-                csi=csi,
-                kube=client.derive(limiter=limiter, permissions=permissions),
+                csi=csi.derive(guard=guard),
+                kube=client.derive(limiter=limiter, permissions=permissions, guard=guard),
                 stores=stores,
                 events=events,
                 metrics=self.telemetry,
@@ -194,7 +201,7 @@ class Sidecar:
         host = PluginHost(
             plugin,
             context=context,
-            elector=self._elector(plugin, driver, client, events),
+            elector=elector,
             stores=stores,
             clock=self._clock,
             observer=self.telemetry,

@@ -95,6 +95,7 @@ class DriverChannel:
         generation: how many times a connection was made; 0 before the first.
         lost: set when the present connection ends for another reason than `close()`; a new Event for each generation.
         lost_reason: what ended the last lost connection.
+        refusal: why calls about volumes must not be made although a connection may be there; empty for go.
     """
 
     def __init__(self, endpoint: str) -> None:
@@ -120,6 +121,7 @@ class DriverChannel:
         self.generation = 0
         self.lost = asyncio.Event()
         self.lost_reason = ""
+        self.refusal = ""
         self._link: Link | None = None
 
     @property

@@ -85,14 +85,37 @@ class CSIClient:
         channel: where the driver is.
         observer: told of each call; None for nobody.
         log_limit: longest response in the call log, bytes; 0 or less means whole.
+        guard: asked before each call; what it raises is raised instead of calling.
     """
 
-    def __init__(self, channel: DriverChannel, *, observer: CallObserver | None = None, log_limit: int = -1) -> None:
+    def __init__(
+        self,
+        channel: DriverChannel,
+        *,
+        observer: CallObserver | None = None,
+        log_limit: int = -1,
+        guard: Callable[[], None] | None = None,
+    ) -> None:
         self.channel = channel
         self._observer = observer
         self._log_limit = log_limit
-        self.refusal = ""
-        """Why calls about volumes are refused now, Unavailable; empty for go. Identity calls always go out."""
+        self._guard = guard
+
+    def derive(self, *, guard: Callable[[], None]) -> CSIClient:
+        """A client of the same channel whose every call first asks `guard`, which raises when it must not start."""
+        return CSIClient(self.channel, observer=self._observer, log_limit=self._log_limit, guard=guard)
+
+    @property
+    def refusal(self) -> str:
+        """Why calls about volumes are refused now, Unavailable; empty for go. Identity calls always go out.
+
+        Shared by all clients of one channel.
+        """
+        return self.channel.refusal
+
+    @refusal.setter
+    def refusal(self, reason: str) -> None:
+        self.channel.refusal = reason
 
     # ---- Identity
 
@@ -257,6 +280,8 @@ class CSIClient:
         migrated: str | None,
         decode: Callable[[bytes], Awaitable[_Decoded]],
     ) -> _Decoded:
+        if self._guard is not None:
+            self._guard()
         path, name = f"/csi.v1.{method}", method.partition("/")[2]
         loop = asyncio.get_running_loop()
         logged = _calls.isEnabledFor(logging.DEBUG)

@@ -137,6 +137,7 @@ class KubeClient:
         on_write: told of each successful write before the caller is; must not raise.
         request_timeout_s: deadline of each request that is no watch, from when it is sent.
         permissions: told how each write ended.
+        guard: asked right before each request that is no watch; what it raises is raised instead of sending.
     """
 
     def __init__(
@@ -147,12 +148,14 @@ class KubeClient:
         on_write: Callable[[Write], None] | None = None,
         request_timeout_s: float = 60.0,
         permissions: Permissions | None = None,
+        guard: Callable[[], None] | None = None,
     ) -> None:
         self._session = session
         self._limiter = limiter
         self._on_write = on_write
         self._request_timeout_s = request_timeout_s
         self._permissions = permissions
+        self._guard = guard
 
     def derive(
         self,
@@ -160,6 +163,7 @@ class KubeClient:
         limiter: RateLimiter | _Keep | None = _Keep.KEEP,
         on_write: Callable[[Write], None] | _Keep | None = _Keep.KEEP,
         permissions: Permissions | _Keep | None = _Keep.KEEP,
+        guard: Callable[[], None] | _Keep | None = _Keep.KEEP,
     ) -> KubeClient:
         """A client of the same session with another limiter or other observers of writes; what is not given stays."""
         return KubeClient(
@@ -168,6 +172,7 @@ class KubeClient:
             on_write=self._on_write if isinstance(on_write, _Keep) else on_write,
             request_timeout_s=self._request_timeout_s,
             permissions=self._permissions if isinstance(permissions, _Keep) else permissions,
+            guard=self._guard if isinstance(guard, _Keep) else guard,
         )
 
     async def get(self, resource: Resource, name: str, *, namespace: str = "") -> dict[str, Any]:
@@ -322,6 +327,8 @@ class KubeClient:
         path = path or call.path()
         if self._limiter is not None:
             await self._limiter.wait()
+        if self._guard is not None:
+            self._guard()
         try:
             answer = await self._session.request(
                 method, path, query=query, headers=headers, body=body, timeout_s=self._request_timeout_s

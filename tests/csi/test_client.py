@@ -16,7 +16,7 @@ from csisidecar.csi import (
     ProbeRequest,
     ProbeResponse,
 )
-from csisidecar.errors import CSIError, StatusCode
+from csisidecar.errors import CSIError, LeaseLostError, StatusCode
 from csisidecar.testing.driver import DriverSettings, FakeDriver
 from tests.csi.messages import create_request, publish_request
 
@@ -307,3 +307,16 @@ async def test_refusal_keeps_volume_calls_from_the_driver_but_not_the_handshake(
     assert await client.probe(timeout_s=5)
     await client.controller_get_capabilities(timeout_s=5)
     assert not driver.calls("CreateVolume")
+
+
+async def test_guarded_client_calls_nothing_once_its_lease_is_over(reach: Reach) -> None:
+    driver = FakeDriver()
+    base = await reach(driver)
+
+    def guard() -> None:
+        raise LeaseLostError("not started")
+
+    with pytest.raises(LeaseLostError):
+        await base.derive(guard=guard).create_volume(create_request(), timeout_s=5)
+    assert not driver.calls("CreateVolume")
+    await base.create_volume(create_request(), timeout_s=5)

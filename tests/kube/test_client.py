@@ -19,6 +19,7 @@ from csisidecar.errors import (
     GoneError,
     InvalidError,
     KubeError,
+    LeaseLostError,
     NotFoundError,
     ThrottledError,
     UnreachableError,
@@ -402,6 +403,18 @@ async def test_derived_client_shares_the_session_and_changes_only_what_is_given(
     await base.derive(on_write=None).patch(EVENTS, "n", {}, namespace="ns")
     assert (len(one), len(two), len(session.asked)) == (1, 1, 3)
     assert session.last.limit_s == 3
+
+
+async def test_guarded_client_sends_nothing_once_its_lease_is_over() -> None:
+    def guard() -> None:
+        raise LeaseLostError("not started")
+
+    session = Session(obj())
+    with pytest.raises(LeaseLostError):
+        await KubeClient(session, guard=guard).patch(EVENTS, "n", {}, namespace="ns")
+    with pytest.raises(LeaseLostError):
+        await KubeClient(session).derive(guard=guard).get(EVENTS, "n", namespace="ns")
+    assert session.asked == []
 
 
 @pytest.mark.looptime
