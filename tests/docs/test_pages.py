@@ -87,7 +87,9 @@ def commands() -> Iterator[tuple[str, list[str]]]:
                     yield page, shlex.split(line.removeprefix("$ ").removesuffix("&"))
 
 
-@pytest.mark.parametrize(("page", "words"), list(commands()), ids=lambda value: value if isinstance(value, str) else None)
+@pytest.mark.parametrize(
+    ("page", "words"), list(commands()), ids=lambda value: value if isinstance(value, str) else None
+)
 def test_commands_in_pages_are_understood(page: str, words: list[str]) -> None:
     if words[1] == "run":
         assert read_words(words[2:]).notices == (), page

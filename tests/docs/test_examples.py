@@ -1,0 +1,141 @@
+"""The examples: they run as a stranger would run them, and the manifests fit together."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+from csisidecar.demo.controllers import ControllersOptions
+from csisidecar.demo.controllers import serve as serve_controllers
+from csisidecar.runtime import background
+from csisidecar.testing.apiserver import FakeAPIServer
+from tests.docs.places import ROOT
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = [pytest.mark.whole, pytest.mark.timeout(120)]
+
+EXAMPLES = ROOT / "examples"
+DEPLOYMENT = EXAMPLES / "deployment"
+STORY = re.compile(
+    r"claim embed-example made\n"
+    r"claim is Bound to 1Gi, volume-of-pvc-[0-9a-f-]{36}\n"
+    r"the driver has 1 volume\n"
+    r"claim deleted, the driver has 0 volumes\n"
+)
+
+
+async def run_example(*words: str) -> tuple[int | None, str, str]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        str(EXAMPLES / "embed.py"),
+        *words,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        async with asyncio.timeout(60):
+            out, err = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    return process.returncode, out.decode(), err.decode()
+
+
+async def test_embed_tells_its_story_without_a_cluster() -> None:
+    code, out, err = await run_example()
+    assert (code, err) == (0, "")
+    assert STORY.fullmatch(out)
+
+
+async def test_embed_cleans_up_behind_itself_on_a_cluster(tmp_path: Path) -> None:
+    kubeconfig = tmp_path / "kubeconfig"
+    async with FakeAPIServer() as server:
+        server.write_kubeconfig(kubeconfig)
+        controllers = serve_controllers(ControllersOptions(kubeconfig=str(kubeconfig)))
+        async with background(controllers, name="controllers"):
+            code, out, err = await run_example("--kubeconfig", str(kubeconfig))
+        left = [server.objects.count(f"{kind}s") for kind in ("persistentvolume", "persistentvolumeclaim", "lease")]
+        assert left == [0, 0, 0]
+        assert server.objects.list("storageclasses") == []
+    assert (code, err) == (0, "")
+    assert STORY.fullmatch(out)
+
+
+@pytest.mark.parametrize("file", ["embed.py", "plugin/volume_labels.py"])
+def test_examples_are_typed(file: str) -> None:
+    command = [sys.executable, "-m", "mypy", "--config-file", "pyproject.toml", f"examples/{file}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=110, check=False)
+    assert [line for line in done.stdout.splitlines() if line.startswith("examples/")] == []
+
+
+# ---- manifests
+
+
+def load(name: str) -> list[dict[str, Any]]:
+    return [item for item in yaml.safe_load_all((DEPLOYMENT / name).read_text()) if item]
+
+
+def stateful_set(name: str) -> dict[str, Any]:
+    (found,) = [item for item in load(name) if item["kind"] == "StatefulSet"]
+    pod: dict[str, Any] = found["spec"]["template"]["spec"]
+    return pod
+
+
+def container(pod: dict[str, Any], name: str) -> dict[str, Any]:
+    (found,) = [item for item in pod["containers"] if item["name"] == name]
+    return dict(found)
+
+
+def test_arguments_of_the_container_are_understood_without_a_warning() -> None:
+    arguments = container(stateful_set("one-container.yaml"), "csisidecar")["args"]
+    command = [sys.executable, "-m", "csisidecar", *arguments, "--kubeconfig=/nowhere", "--http-endpoint=127.0.0.1:0"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert "--kubeconfig=/nowhere does not exist" in done.stderr
+    assert not [line for line in done.stderr.splitlines() if line.startswith("W")]
+
+
+def test_pod_runs_as_the_account_that_has_the_roles() -> None:
+    pod = stateful_set("one-container.yaml")
+    bindings = [item for item in load("rbac.yaml") if item["kind"].endswith("Binding")]
+    subjects = [subject for item in bindings for subject in item["subjects"]]
+    assert {(s["kind"], s["namespace"], s["name"]) for s in subjects} == {
+        ("ServiceAccount", "csi-hostpath", pod["serviceAccountName"])
+    }
+    assert {item["roleRef"]["name"] for item in bindings} == {
+        item["metadata"]["name"] for item in load("rbac.yaml") if item["kind"] in ("Role", "ClusterRole")
+    }
+
+
+def test_containers_share_the_socket_and_probes_ask_what_is_served() -> None:
+    pod = stateful_set("one-container.yaml")
+    ours = container(pod, "csisidecar")
+    mounts = {item["name"]: {m["name"]: m["mountPath"] for m in item["volumeMounts"]} for item in pod["containers"]}
+    assert {names["socket"] for names in mounts.values()} == {"/csi"}
+    assert {name for names in mounts.values() for name in names} == {volume["name"] for volume in pod["volumes"]}
+    assert [ours[probe]["httpGet"]["path"] for probe in ("readinessProbe", "livenessProbe")] == ["/readyz", "/healthz"]
+    assert {"name": "metrics", "containerPort": 8080} in ours["ports"]
+    assert ours["securityContext"]["readOnlyRootFilesystem"] is True
+
+
+def test_every_image_is_named_in_the_kustomization() -> None:
+    (kustomization,) = load("kustomization.yaml")
+    images = {item["image"] for item in stateful_set("one-container.yaml")["containers"]}
+    assert images == {item["name"] for item in kustomization["images"]}
+    assert all((DEPLOYMENT / name).exists() for name in kustomization["resources"])
+
+
+def test_swap_changes_two_images_and_nothing_else() -> None:
+    pod = stateful_set("swap/images.yaml")
+    assert [set(item) for item in pod["containers"]] == [{"name", "image"}] * 2
+    assert [item["name"] for item in pod["containers"]] == ["csi-attacher", "csi-provisioner"]
+    targets = re.findall(r"^FROM \w+ AS (\w+)$", (ROOT / "Containerfile").read_text(), re.MULTILINE)
+    assert {"attacher", "provisioner"} <= set(targets)
