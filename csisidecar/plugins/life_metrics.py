@@ -63,12 +63,21 @@ class LifeMetrics:
         """Count a failed attempt."""
         self._outcomes.inc(op, "failure")
 
+    def late(self, op: str) -> None:
+        """Count an object that takes too long; once for each."""
+        self._outcomes.inc(op, "late")
+
     def _age_s(self, timestamp: str | None) -> float | None:
-        if not timestamp:
-            return None
-        try:
-            age = (self._clock.now() - datetime.fromisoformat(timestamp)).total_seconds()
-        except (ValueError, TypeError):
-            # A malformed timestamp, or one without a time zone, cannot be compared; it must not break a scrape.
-            return None
-        return max(age, 0.0)
+        return age_s(timestamp, self._clock.now())
+
+
+def age_s(timestamp: str | None, now: datetime) -> float | None:
+    """Seconds from an API server's timestamp to `now`, at least 0; None for one that cannot be compared."""
+    if not timestamp:
+        return None
+    try:
+        age = (now - datetime.fromisoformat(timestamp)).total_seconds()
+    except (ValueError, TypeError):
+        # A malformed timestamp, or one without a time zone, cannot be compared; it must not break a scrape.
+        return None
+    return max(age, 0.0)

@@ -12,7 +12,7 @@ from csisidecar.runtime.queue import NullObserver, QueueClosed, QueueObserver, W
 from csisidecar.runtime.reconcile import DONE, Attempt, Reconciler, Result, current_attempt, note_write
 from csisidecar.runtime.recorder import EventRecorder, Regarding, clip
 from csisidecar.runtime.store import Change, Store, StoreWriter
-from csisidecar.runtime.triggers import Predicate, Trigger, every, on_mapped, on_self
+from csisidecar.runtime.triggers import Predicate, Trigger, at_start, every, on_mapped, on_self
 from csisidecar.runtime.watcher import EventType, Watcher, WatchEvent
 
 __all__ = [
@@ -38,6 +38,7 @@ __all__ = [
     "WatchEvent",
     "Watcher",
     "WorkQueue",
+    "at_start",
     "background",
     "clip",
     "current_attempt",

@@ -117,6 +117,11 @@ def on_mapped(
     )
 
 
+def at_start(keys: Callable[[], Iterable[K]]) -> TimeTrigger[K]:
+    """Look at the keys that `keys` gives when the controller starts; for work that says itself when it is due again."""
+    return TimeTrigger(interval_s=0.0, make_keys=keys)
+
+
 def every(seconds: float, keys: Callable[[], Iterable[K]]) -> TimeTrigger[K]:
     """Look at the keys that `keys` gives, when the controller starts and each `seconds` after that."""
     return TimeTrigger(interval_s=seconds, make_keys=keys)

@@ -34,8 +34,10 @@ if TYPE_CHECKING:
     from csisidecar.csi import ControllerPublishVolumeRequest, CSIClient
     from csisidecar.kube import Attachment, CSINode, KubeClient, ObjectKey, Volume
     from csisidecar.kube.objects import SecretRef
+    from csisidecar.plugins.attacher.drift import Sightings
     from csisidecar.plugins.attacher.publish_request import PublishRequests
     from csisidecar.plugins.attacher.report import Report
+    from csisidecar.plugins.attacher.target import Target
     from csisidecar.runtime import Store
 
 
@@ -61,6 +63,7 @@ class AttachmentReconciler:
         kube: reads secrets, writes everything.
         stores: the local copies.
         requests: builds the RPCs' requests.
+        sightings: where the driver was seen to contradict the status.
         report: tells the outside.
         timeout_s: deadline of one call to the driver.
     """
@@ -74,6 +77,7 @@ class AttachmentReconciler:
         kube: KubeClient,
         stores: AttachmentStores,
         requests: PublishRequests,
+        sightings: Sightings,
         report: Report,
         timeout_s: float,
     ) -> None:
@@ -83,6 +87,7 @@ class AttachmentReconciler:
         self._kube = kube
         self._stores = stores
         self._requests = requests
+        self._sightings = sightings
         self._report = report
         self._timeout_s = timeout_s
         self._unmarked: dict[ObjectKey, str] = {}
@@ -94,25 +99,31 @@ class AttachmentReconciler:
         if attachment is None or attachment.uid != self._unmarked.get(key):
             self._unmarked.pop(key, None)
         if attachment is None or attachment.spec.attacher != self._driver:
+            self._report.histories.forget(key)
             return DONE
+        if self._report.histories.is_of_another(attachment):
+            # Its name had failures before it was made: with this they are forgotten, and the queue starts anew.
+            self._report.histories.forget(key)
+            return Result.again(0)
+        contradicted = self._sightings.contradicts(attachment)
         if not attachment.is_deleting:
-            if not attachment.is_attached:
+            if contradicted or not attachment.is_attached:
                 await self._attach(attachment)
-        elif self._finalizer in attachment.finalizers or key in self._unmarked:
+        elif contradicted or self._finalizer in attachment.finalizers or key in self._unmarked:
             await self._detach(attachment)
         return DONE
 
     async def _attach(self, attachment: Attachment) -> None:
         try:
-            request = await self._prepare(attachment)
-            answer = await self._csi.controller_publish_volume(request, timeout_s=self._timeout_s)
+            request, migrated = await self._prepare(attachment)
+            answer = await self._csi.controller_publish_volume(request, timeout_s=self._timeout_s, migrated=migrated)
         except (ThrottledError, RetryAfter):
             raise
         except CsiSidecarError as error:
             await self._report.save_attach_failure(attachment, error)
             raise
-        # An earlier attempt of ours may have saved an error that the copy does not show yet.
-        clear_error = current_attempt().failures > 0
+        # An earlier attempt of ours, or being late, may have saved an error that the copy does not show yet.
+        clear_error = current_attempt().failures > 0 or self._report.histories.find(attachment) is not None
         patch = status_patch.build_attached(attachment, answer.publish_context, clear_error=clear_error)
         try:
             with _told_as("failed to mark as attached"):
@@ -123,10 +134,14 @@ class AttachmentReconciler:
             # Not saved as attachError: the volume is attached, and the next attempt publishes it again.
             self._report.tell_attach_failure(attachment, error)
             raise
+        self._sightings.settled(attachment)
         self._report.attached(attachment)
 
-    async def _prepare(self, attachment: Attachment) -> ControllerPublishVolumeRequest:
-        """Everything before the driver is called; the finalizer on the attachment is last, so a hopeless one can go."""
+    async def _prepare(self, attachment: Attachment) -> tuple[ControllerPublishVolumeRequest, str]:
+        """Everything before the driver is called: the request, and whether its volume is migrated, for the metrics.
+
+        The finalizer on the attachment is last, so a hopeless one can go.
+        """
         target = find_target(attachment, self._stores.volumes, for_attach=True)
         if target.volume is not None:
             with _told_as("could not add PersistentVolume finalizer"):
@@ -139,7 +154,9 @@ class AttachmentReconciler:
             target = target_of(volume)
         capability = self._requests.capability(target)
         secrets = await self._fetch_secrets(target.csi.controller_publish_secret_ref)
-        node_id = find_node_id(attachment, self._stores.nodes, self._driver)
+        # One that is attached already is published again, so its node was known once.
+        find = find_node_id_or_kept if attachment.is_attached else find_node_id
+        node_id = find(attachment, self._stores.nodes, self._driver)
         with _told_as("could not save VolumeAttachment"):
             await ensure_patched(
                 self._kube,
@@ -147,11 +164,12 @@ class AttachmentReconciler:
                 attachment,
                 lambda found: status_patch.build_marks(found, finalizer=self._finalizer, node_id=node_id),
             )
-        return self._requests.publish(target, capability=capability, node_id=node_id, secrets=secrets)
+        request = self._requests.publish(target, capability=capability, node_id=node_id, secrets=secrets)
+        return request, _migrated(target)
 
     async def _detach(self, attachment: Attachment) -> None:
         try:
-            if self._finalizer in attachment.finalizers:
+            if self._finalizer in attachment.finalizers or self._sightings.contradicts(attachment):
                 await self._unpublish(attachment)
             await self._mark_detached(attachment)
         except (ThrottledError, RetryAfter):
@@ -166,7 +184,8 @@ class AttachmentReconciler:
         secrets = await self._fetch_secrets(target.csi.controller_publish_secret_ref)
         node_id = find_node_id_or_kept(attachment, self._stores.nodes, self._driver)
         request = self._requests.unpublish(target, node_id=node_id, secrets=secrets)
-        await self._csi.controller_unpublish_volume(request, timeout_s=self._timeout_s)
+        await self._csi.controller_unpublish_volume(request, timeout_s=self._timeout_s, migrated=_migrated(target))
+        self._sightings.settled(attachment)
 
     async def _mark_detached(self, attachment: Attachment) -> None:
         """Let the attachment go, and if something else keeps it, say in its status that it is detached.
@@ -197,6 +216,10 @@ class AttachmentReconciler:
             if not ref.name:
                 raise UnusableObjectError("resource name may not be empty")
             return decode_secret(await self._kube.get(SECRETS, ref.name, namespace=ref.namespace))
+
+
+def _migrated(target: Target) -> str:
+    return "true" if target.is_migrated else "false"
 
 
 @contextmanager

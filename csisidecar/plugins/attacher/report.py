@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from csisidecar.clock import Clock
     from csisidecar.kube import Attachment, KubeClient
+    from csisidecar.plugins.attacher.history import Histories
     from csisidecar.plugins.life_metrics import LifeMetrics
     from csisidecar.runtime import EventRecorder
 
@@ -38,6 +39,12 @@ def grpc_code(error: Exception) -> int | None:
     return int(error.code) if isinstance(error, CSIError) else None
 
 
+def plain_text(attachment: Attachment, error: Exception) -> str:
+    """Nothing but the error; stands in where nobody is told that attachments are late."""
+    del attachment
+    return str(error)
+
+
 def no_code(error: Exception) -> int | None:
     """None for every error; stands in for `grpc_code` where codes are switched off."""
     del error
@@ -53,6 +60,8 @@ class Report:
         clock: the time in error messages.
         metrics: outcomes and ages.
         code_of: what attachError shows as its code.
+        text_of: what attachError says of an error.
+        histories: what failed attempts have said.
     """
 
     def __init__(
@@ -63,6 +72,8 @@ class Report:
         clock: Clock,
         metrics: LifeMetrics,
         code_of: Callable[[Exception], int | None],
+        text_of: Callable[[Attachment, Exception], str],
+        histories: Histories,
     ) -> None:
         self._kube = kube
         self._events = events
@@ -70,14 +81,15 @@ class Report:
         self.metrics = metrics
         """Outcomes and ages; whoever knows what is pending declares it here."""
         self._code_of = code_of
+        self._text_of = text_of
+        self.histories = histories
+        """What failed attempts have said; whoever knows that an attachment is gone forgets its own here."""
 
     async def save_attach_failure(self, attachment: Attachment, error: Exception) -> None:
         """Show `error` as attachError, besides what `tell_attach_failure` does; a failure to save it is only logged."""
         self.tell_attach_failure(attachment, error)
-        code = self._code_of(error)
-        await self._save(
-            attachment, build_error(attachment, "attachError", str(error), at=self._clock.now(), code=code)
-        )
+        text, code = self._text_of(attachment, error), self._code_of(error)
+        await self._save(attachment, build_error(attachment, "attachError", text, at=self._clock.now(), code=code))
 
     async def save_detach_failure(self, attachment: Attachment, error: Exception) -> None:
         """Show `error` as detachError, which never has a code; otherwise as `save_attach_failure`."""
@@ -93,8 +105,8 @@ class Report:
         self._warn(attachment, ATTACH_FAILED, error)
 
     def attached(self, attachment: Attachment) -> None:
-        """`attachment`, as it was before, is attached now."""
-        self.metrics.succeeded("attach", attachment.metadata.creation_timestamp)
+        """`attachment`, as it was before, is attached now; it may have been before, but not at the driver."""
+        self.metrics.succeeded("attach", None if attachment.is_attached else attachment.metadata.creation_timestamp)
         had_failed = attachment.status is not None and attachment.status.attach_error is not None
         self._succeeded(attachment, ATTACHED, had_failed=had_failed)
 
@@ -106,19 +118,24 @@ class Report:
 
     def _succeeded(self, attachment: Attachment, reason: str, *, had_failed: bool) -> None:
         failures = current_attempt().failures
+        had_trouble = had_failed or failures > 0 or self.histories.find(attachment) is not None
+        self.histories.forget(attachment.key)
         volume, node = attachment.volume_name or "an inline volume", attachment.spec.node_name
         logger.info(
             "attachment is attached" if reason == ATTACHED else "attachment is detached",
             extra={"attachment": attachment.name, "volume": volume, "node": node, "failures": failures},
         )
-        if failures or had_failed:
+        if had_trouble:
             side = "attached to" if reason == ATTACHED else "detached from"
             self._events.event(
                 Regarding.of(VOLUME_ATTACHMENTS, attachment), "Normal", reason, f"{volume} is {side} node {node}"
             )
 
     def _warn(self, attachment: Attachment, reason: str, error: Exception) -> None:
-        self._events.event(Regarding.of(VOLUME_ATTACHMENTS, attachment), "Warning", reason, str(error))
+        text, first = str(error), self.histories.failed(attachment, error).first_error
+        if first != text:
+            text = f"{text} (first error: {first})"
+        self._events.event(Regarding.of(VOLUME_ATTACHMENTS, attachment), "Warning", reason, text)
 
     async def _save(self, attachment: Attachment, patch: dict[str, object] | None) -> None:
         if patch is None:

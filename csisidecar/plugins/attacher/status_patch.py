@@ -124,6 +124,29 @@ def build_error(
     return _status_patch(attachment, {field: shown} if shown else {})
 
 
+def build_first_error(
+    attachment: Attachment, field: ErrorField, text: str, *, at: datetime
+) -> list[dict[str, Any]] | None:
+    """JSON patch of the status that shows an error where none is, None where one is.
+
+    It tests that there still is none and that nothing else became of the attachment, since it comes from outside of
+    the attempts.
+    """
+    status = attachment.status or _NO_STATUS
+    if (status.attach_error if field == "attachError" else status.detach_error) is not None:
+        return None
+    return [
+        _uid_test(attachment),
+        {"op": "test", "path": "/status/attached", "value": status.attached},
+        {"op": "test", "path": f"/status/{field}", "value": None},
+        {
+            "op": "add",
+            "path": f"/status/{field}",
+            "value": {"message": clip(text, MESSAGE_LIMIT_BYTES), "time": rfc3339(at)},
+        },
+    ]
+
+
 def _status_patch(attachment: Attachment, status: dict[str, Any]) -> dict[str, Any] | None:
     return {"metadata": {"uid": attachment.uid}, "status": status} if status else None
 

@@ -31,6 +31,8 @@ class Target:
     """Access modes, volume mode, mount options."""
     volume: Volume | None
     """The PersistentVolume, None for an inline volume."""
+    is_migrated: bool = False
+    """Whether the volume has an in-tree source, translated here."""
 
 
 def find_target(attachment: Attachment, volumes: Store[Volume], *, for_attach: bool) -> Target:
@@ -76,6 +78,12 @@ def target_of(volume: Volume) -> Target:
     if volume.spec.csi is None:
         raise UnusableObjectError("pv spec contained non-csi source that was not migrated")
     return Target(csi=volume.spec.csi, spec=volume.spec, volume=volume)
+
+
+def handle_on(target: Target, node_id: str, driver: str) -> str:
+    """The volume's handle as the driver lists it."""
+    del node_id, driver
+    return target.csi.volume_handle
 
 
 def find_node_id(attachment: Attachment, nodes: Store[CSINode], driver: str) -> str:

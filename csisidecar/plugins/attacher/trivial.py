@@ -40,6 +40,7 @@ class TrivialReconciler:
         """One attempt at the attachment called `key`."""
         attachment = self._attachments.get(key)
         if attachment is None or attachment.spec.attacher != self._driver or attachment.is_attached:
+            self._report.histories.forget(key)
             return DONE
         patch = build_attached(attachment, {}, clear_error=current_attempt().failures > 0)
         if patch is None:

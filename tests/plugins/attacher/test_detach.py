@@ -270,7 +270,7 @@ async def test_failed_publish_is_followed_by_an_unpublish() -> None:
 
 
 async def test_throttled_removal_waits_as_told_and_shows_nowhere() -> None:
-    world = World(volume(), node(), leaving())
+    world = World(volume(), node(), leaving(deleted="2026-11-21T12:00:00Z"))
     world.api.refuse("PATCH", "/va1", 429, "slow down", retry_after_s=7)
     async with world.running():
         await asyncio.sleep(6.9)

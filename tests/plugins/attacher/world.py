@@ -26,6 +26,11 @@ from csisidecar.csi import (
     CSIClient,
     DriverChannel,
     DriverInfo,
+    ListVolumesRequest,
+    ListVolumesResponse,
+    ListVolumesResponseEntry,
+    ListVolumesResponseVolumeStatus,
+    Volume,
 )
 from csisidecar.errors import StatusCode, UnreachableError
 from csisidecar.kube import KubeClient
@@ -37,7 +42,7 @@ from csisidecar.testing.apiserver.patching import json_patch, merge_patch
 from csisidecar.testing.apiserver.status import Refusal
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 
     from csisidecar.clock import Clock
     from csisidecar.kube import KubeSession
@@ -383,6 +388,11 @@ class ScriptedDriver(ControllerBase):
     def __init__(self) -> None:
         self.publish: list[Answer] = []
         self.unpublish: list[Answer] = []
+        self.lists: list[Answer] = []
+        self.pages: dict[str, ListVolumesResponse] = {}
+        """Token → page; without any, one page of what is published."""
+        self.asked: list[tuple[float, ListVolumesRequest]] = []
+        """When ListVolumes was called, and how."""
         self.published: set[tuple[str, str]] = set()
         self.requests: list[ControllerPublishVolumeRequest | ControllerUnpublishVolumeRequest] = []
         self.times: list[float] = []
@@ -402,6 +412,18 @@ class ScriptedDriver(ControllerBase):
         script = self.unpublish.pop(0) if self.unpublish else Answer()
         await self._act(message, script, lambda: self.published.discard((message.volume_id, message.node_id)))
         return ControllerUnpublishVolumeResponse()
+
+    async def list_volumes(self, message: ListVolumesRequest) -> ListVolumesResponse:
+        script = self.lists.pop(0) if self.lists else Answer()
+        self.asked.append((asyncio.get_running_loop().time(), message))
+        page = self.pages.get(message.starting_token)
+        if page is None:
+            page = page_of(self.published)
+        if script.delay_s:
+            await asyncio.sleep(script.delay_s)
+        if script.code is not StatusCode.OK:
+            raise GRPCError(Status(int(script.code)), script.message)
+        return page
 
     async def _act(
         self,
@@ -423,6 +445,18 @@ class ScriptedDriver(ControllerBase):
     def calls(self) -> list[str]:
         """``publish`` or ``unpublish`` of each call, in order."""
         return ["publish" if isinstance(r, ControllerPublishVolumeRequest) else "unpublish" for r in self.requests]
+
+
+def page_of(published: Iterable[tuple[str, str]], next_token: str = "") -> ListVolumesResponse:
+    """One page with an entry for each pair of handle and node; a node that is empty stands for none."""
+    entries = [
+        ListVolumesResponseEntry(
+            volume=Volume(volume_id=handle),
+            status=ListVolumesResponseVolumeStatus(published_node_ids=[node_id] if node_id else []),
+        )
+        for handle, node_id in sorted(published)
+    ]
+    return ListVolumesResponse(entries=entries, next_token=next_token)
 
 
 class Numbers:
@@ -457,6 +491,7 @@ class Series:
 # ---- all of it
 
 REAL = frozenset({"PUBLISH_UNPUBLISH_VOLUME"})
+LISTING = REAL | {"LIST_VOLUMES", "LIST_VOLUMES_PUBLISHED_NODES"}
 
 
 @asynccontextmanager
