@@ -13,7 +13,7 @@ from csisidecar.testing.apiserver.status import forbidden
 from csisidecar.testing.apiserver.validation import quantity_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from csisidecar.testing.apiserver.kinds import KindSpec
     from csisidecar.testing.apiserver.store import Store
@@ -26,12 +26,19 @@ VAC_PROTECTION = "kubernetes.io/vac-protection"
 _DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 _BETA_DEFAULT_CLASS = "storageclass.beta.kubernetes.io/is-default-class"
 _BETA_CLASS = "volume.beta.kubernetes.io/storage-class"
+CROSS_NAMESPACE = "CrossNamespaceVolumeDataSource"
+"""Gate that lets a claim name a source in another namespace; off by default, as in 1.36."""
 _POD_GRACE_S = 30
 _DEFAULT_TOLERATION_S = 300
 
 
-def prepare_create(spec: KindSpec, content: Content, now: str) -> None:
-    """Reset what a POST may not set, and fill in defaults."""
+def prepare_create(spec: KindSpec, content: Content, now: str, gates: Collection[str] = ()) -> None:
+    """Reset what a POST may not set, and fill in defaults; `gates` are the feature gates that are on."""
+    if spec.storage_name == "persistentvolumeclaims" and CROSS_NAMESPACE not in gates:
+        reference = content["spec"].get("dataSourceRef") or {}
+        if reference.get("namespace"):
+            # Fields behind a gate that is off are dropped in silence.
+            del content["spec"]["dataSourceRef"]
     if spec.status and not spec.status_on_create:
         content.pop("status", None)
     if counts_generation(spec) and spec.plural != "csidrivers":

@@ -72,6 +72,8 @@ class WholeObjects:
             items = b",".join(self.prefix + item.raw[1:] for item in stored)
         else:
             items = b",".join(item.raw for item in stored)
+        if self.spec.custom:
+            meta = {"continue": "", **meta}
         head = {"kind": self.spec.list_kind, "apiVersion": self.spec.api_version, "metadata": meta}
         return b'%s,"items":[%s]}\n' % (encode(head)[:-1], items)
 

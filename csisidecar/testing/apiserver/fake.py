@@ -38,7 +38,7 @@ from csisidecar.testing.apiserver.store import Store, Stored
 from csisidecar.testing.apiserver.troubles import Trouble, Troubles
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
     from types import TracebackType
 
 _LOG = logging.getLogger(__name__)
@@ -157,6 +157,7 @@ class FakeAPIServer:
         tls_cert: Path | None = None,
         tls_key: Path | None = None,
         kinds: Sequence[KindSpec] = (),
+        feature_gates: Collection[str] = (),
         bookmark_interval_s: float = 60.0,
         history: int = 10_000,
         clock: Clock | None = None,
@@ -170,7 +171,7 @@ class FakeAPIServer:
         self._bookmark_every_s = bookmark_interval_s
         self._data = data
         self.store = Store(Kinds(kinds), history=history)
-        self.registry = Registry(self.store, self._clock)
+        self.registry = Registry(self.store, self._clock, feature_gates)
         self.objects = Objects(self.registry)
         """The objects without HTTP."""
         self.audit = AuditLog(audit)
@@ -372,6 +373,8 @@ class ServerOptions:
     """Certificate file, PEM; goes with the key file."""
     tls_key: Path | None = None
     """Private key file, PEM."""
+    feature_gates: tuple[str, ...] = ()
+    """Kubernetes feature gates to turn on; CrossNamespaceVolumeDataSource is known."""
     bookmark_interval_s: float = 60.0
     """Seconds between the bookmarks of a watch."""
 
@@ -392,6 +395,7 @@ async def serve(options: ServerOptions, *, started: Callable[[FakeAPIServer], No
         tls=options.tls,
         tls_cert=options.tls_cert,
         tls_key=options.tls_key,
+        feature_gates=options.feature_gates,
         bookmark_interval_s=options.bookmark_interval_s,
     )
     async with server:

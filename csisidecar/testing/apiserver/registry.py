@@ -37,7 +37,7 @@ from csisidecar.testing.apiserver.status import (
 from csisidecar.testing.apiserver.store import Store, Stored, Table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from csisidecar.testing.apiserver.kinds import KindSpec
 
@@ -126,7 +126,8 @@ class DeleteOptions:
 class Registry:
     """Every write to one store."""
 
-    def __init__(self, store: Store, clock: Clock) -> None:
+    def __init__(self, store: Store, clock: Clock, gates: Collection[str] = ()) -> None:
+        self.gates = frozenset(gates)
         self.store = store
         self.clock = clock
         self.normalizer = Normalizer()
@@ -167,7 +168,7 @@ class Registry:
         now = self.clock.now()
         meta["uid"] = str(uuid.uuid4())
         meta["creationTimestamp"] = rfc3339(now)
-        admission.prepare_create(spec, content, rfc3339(now))
+        admission.prepare_create(spec, content, rfc3339(now), self.gates)
         admission.admit_create(spec, content, self.store)
         if generated:
             meta["name"] = self._free_name(table, namespace, str(meta["generateName"]))
@@ -268,7 +269,7 @@ class Registry:
         self._check_preconditions(spec, before, options)
         content = before.content()
         meta = content["metadata"]
-        if spec.plural == "namespaces" and not spec.group and name in {"default", "kube-system"}:
+        if spec.plural == "namespaces" and not spec.group and name in {"default", "kube-system", "kube-public"}:
             raise forbidden(spec, name, "this namespace may not be deleted")
         self._add_propagation_finalizer(meta, options.propagation)
         grace_s = admission.grace_period_s(spec, content, options.grace_s)
@@ -276,6 +277,8 @@ class Registry:
         if not waits:
             if options.dry_run:
                 return before, True
+            if spec.storage_name == "pods":
+                self._mark(spec, content, 0)
             return self.store.remove(table, before, content), True
         self._mark(spec, content, grace_s)
         content = self._pruned(content)

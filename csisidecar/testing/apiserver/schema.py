@@ -343,9 +343,15 @@ class Normalizer:
         if spec.custom and not kind:
             raise bad_request("Object 'Kind' is missing in the body")
         if api_version and api_version != spec.api_version:
+            if spec.custom:
+                raise bad_request(
+                    f"the API version in the data ({api_version}) does not match the expected API version "
+                    f"({spec.api_version})"
+                )
+            shown = kind or spec.kind
             raise bad_request(
-                f"the API version in the data ({api_version}) does not match the expected API version "
-                f"({spec.api_version})"
+                f'{shown} in version "{str(api_version).rpartition("/")[2]}" cannot be handled as a {spec.kind}: '
+                f'no kind "{shown}" is registered for version "{api_version}" in scheme "pkg/api/legacyscheme/scheme.go:30"'
             )
         if kind and kind != spec.kind:
             raise bad_request(

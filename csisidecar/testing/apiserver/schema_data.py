@@ -6,7 +6,7 @@ q quantity, t time, u time with microseconds, B base64 bytes, I integer or strin
 zero, ``@key`` strategic merge by key (``@`` alone: as a set), ``^`` retainKeys, ``~`` a set, ``=`` replaced whole,
 ``#k+k`` the keys of a list of maps. A line ``= group/version`` names the API package of what follows.
 
-Source: struct tags and markers in k8s.io/api and k8s.io/apimachinery v0.37.
+Source: struct tags and markers in k8s.io/api and k8s.io/apimachinery v0.37, less what 1.36 does not serve.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ PersistentVolumeClaimSpec accessModes:[s]= selector:LabelSelector* resources:Vol
   volumeAttributesClassName:s*
 PersistentVolumeClaimStatus phase:s accessModes:[s]= capacity:{q} conditions:[PersistentVolumeClaimCondition]@type
   allocatedResources:{q} allocatedResourceStatuses:{s} currentVolumeAttributesClassName:s*
-  modifyVolumeStatus:ModifyVolumeStatus* healthStatus:VolumeHealthStatus*
+  modifyVolumeStatus:ModifyVolumeStatus*
 PersistentVolumeClaimTemplate metadata:ObjectMeta spec:PersistentVolumeClaimSpec!
 PersistentVolumeClaimVolumeSource claimName:s! readOnly:b
 PersistentVolumeSpec capacity:{q} gcePersistentDisk:GCEPersistentDiskVolumeSource*
@@ -306,10 +306,9 @@ CSIDriver metadata:ObjectMeta spec:CSIDriverSpec!
 CSIDriverSpec attachRequired:b* podInfoOnMount:b* volumeLifecycleModes:[s]~ storageCapacity:b* fsGroupPolicy:s*
   tokenRequests:[TokenRequest]= requiresRepublish:b* seLinuxMount:b* nodeAllocatableUpdatePeriodSeconds:i*
   serviceAccountTokenInSecrets:b* preventPodSchedulingIfMissing:b*
-CSINode metadata:ObjectMeta spec:CSINodeSpec! status:CSINodeStatus
+CSINode metadata:ObjectMeta spec:CSINodeSpec!
 CSINodeDriver name:s! nodeID:s! topologyKeys:[s]!= allocatable:VolumeNodeResources*
 CSINodeSpec drivers:[CSINodeDriver]!@name
-CSINodeStatus storageHealth:[StorageHealth]@name
 CSIStorageCapacity metadata:ObjectMeta nodeTopology:LabelSelector* storageClassName:s! capacity:q*
   maximumVolumeSize:q*
 StorageClass metadata:ObjectMeta provisioner:s! parameters:{s} reclaimPolicy:s* mountOptions:[s]=

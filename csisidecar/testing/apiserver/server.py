@@ -320,7 +320,7 @@ class Handler:
         versions = kinds.groups()
         if len(parts) > 2 and parts[0] == "api" and parts[1] in versions[""]:
             raise no_such_path()
-        if len(parts) > 3 and parts[0] == "apis" and parts[2] in versions.get(parts[1], ()):
+        if len(parts) > 3 and parts[0] == "apis" and parts[1] in versions:
             raise no_such_path()
         found = self._discovered([part for part in path.split("/") if part])
         return _not_found() if found is None else _json(found)

@@ -176,7 +176,8 @@ def invalid_object(spec: KindSpec, name: str, causes: Sequence[Cause]) -> Refusa
     details: dict[str, Any] = {"name": name} if name else {}
     if spec.group:
         details["group"] = spec.group
-    details["kind"] = spec.kind
+    if spec.kind:
+        details["kind"] = spec.kind
     details["causes"] = [{"reason": cause.reason, "message": cause.message, "field": cause.field} for cause in causes]
     return Refusal(422, "Invalid", f'{kind} "{name}" is invalid: {text}', details=details)
 

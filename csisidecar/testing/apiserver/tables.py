@@ -360,9 +360,9 @@ _CELLS: dict[str, tuple[list[Column], Callable[[Content, str], list[Any]]]] = {
         _node,
     ),
     "pods": (_heads("Name|Ready|Status|Restarts|Age|IP*|Node*|Nominated Node*|Readiness Gates*"), _pod),
-    "secrets": (_heads("Name|Type|Data:integer|Age"), _secret),
-    "configmaps": (_heads("Name|Data:integer|Age"), _config_map),
-    "serviceaccounts": (_heads("Name|Secrets:integer|Age"), _service_account),
+    "secrets": (_heads("Name|Type|Data|Age"), _secret),
+    "configmaps": (_heads("Name|Data|Age"), _config_map),
+    "serviceaccounts": (_heads("Name|Secrets|Age"), _service_account),
     "events": (
         _heads("Last Seen|Type|Reason|Object|Subobject*|Source*|Message|First Seen*|Count:integer*|Name*"),
         _event,

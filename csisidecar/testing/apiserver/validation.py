@@ -575,9 +575,11 @@ def _driver(content: Content) -> list[Cause]:
 
 
 def _driver_change(content: Content, old: Content) -> list[Cause]:
+    # The real server misspells the first one.
+    shown = {"attachRequired": "spec.attachedRequired", "volumeLifecycleModes": "spec.volumeLifecycleModes"}
     return [
-        _immutable(f"spec.{name}", content["spec"].get(name))
-        for name in ("attachRequired", "fsGroupPolicy", "volumeLifecycleModes")
+        _immutable(shown[name], content["spec"].get(name))
+        for name in ("attachRequired", "volumeLifecycleModes")
         if content["spec"].get(name) != old["spec"].get(name)
     ]
 
@@ -604,7 +606,7 @@ def _csi_node(content: Content) -> list[Cause]:
 def _capacity(content: Content) -> list[Cause]:
     causes = []
     name = content.get("storageClassName", "")
-    causes += _subdomain(name, "storageClassName") if name else [required("storageClassName")]
+    causes += _subdomain(name, "storageClassName")
     for field in ("capacity", "maximumVolumeSize"):
         if str(content.get(field) or "0").startswith("-"):
             causes.append(invalid(field, content[field], "must be greater than or equal to 0"))
@@ -630,9 +632,9 @@ def _attributes_class(content: Content) -> list[Cause]:
 def _attributes_class_change(content: Content, old: Content) -> list[Cause]:
     causes = []
     if content.get("driverName") != old.get("driverName"):
-        causes.append(_immutable("driverName", content.get("driverName")))
+        causes.append(forbidden_field("driverName", "updates to driverName are forbidden."))
     if content.get("parameters") != old.get("parameters"):
-        causes.append(_immutable("parameters", content.get("parameters")))
+        causes.append(forbidden_field("parameters", "updates to parameters are forbidden."))
     return causes
 
 
@@ -699,9 +701,9 @@ def _pod_change(content: Content, old: Content) -> list[Cause]:
         return [
             forbidden_field(
                 "spec",
-                "pod updates may not change fields other than `spec.containers[*].image`, "
-                "`spec.initContainers[*].image`, `spec.activeDeadlineSeconds`, `spec.tolerations` (only additions to "
-                "existing tolerations), `spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was "
+                "pod updates may not change fields other than `spec.containers[*].image`,"
+                "`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to "
+                "existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was "
                 "previously negative)",
             )
         ]

@@ -237,6 +237,8 @@ class Verbs:
 
     def _bind(self, target: Target, body: Mapping[str, Any], options: WriteOptions) -> web.Response:
         """A scheduler's decision: the pod runs on the node from now on."""
+        if body["metadata"].get("name") != target.name:
+            raise bad_request("name in URL does not match name in Binding object")
         node = (body.get("target") or {}).get("name", "")
         if not node:
             raise bad_request("target.name: Required value")

@@ -201,8 +201,8 @@ async def test_unknown_fields_are_dropped_warned_about_or_refused(client: Client
     answer = await client.post(PVS, body, fieldValidation="Strict")
     assert answer.status == 400
     assert answer["message"] == (
-        'PersistentVolume in version "v1" cannot be handled as a PersistentVolume: strict decoding error: unknown field '
-        '"spec.colour"'
+        'PersistentVolume in version "v1" cannot be handled as a PersistentVolume: strict decoding error: '
+        'unknown field "spec.colour"'
     )
     answer = await client.post(PVS, body)
     assert answer.status == 201

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from csisidecar.testing.apiserver import FakeAPIServer
 from tests.testing.apiserver.conftest import CORE, STORAGE, Client, attachment, claim, storage_class, volume
 
 if TYPE_CHECKING:
-    from csisidecar.testing.apiserver import FakeAPIServer
+    import aiohttp
 
 PVS = f"{CORE}/persistentvolumes"
 PVCS = f"{CORE}/namespaces/default/persistentvolumeclaims"
@@ -203,6 +204,15 @@ async def test_data_source_and_reference_mirror_each_other(client: Client) -> No
     assert "dataSource" not in answer["spec"]
     answer = await client.post(PVCS, claim("c", dataSourceRef={**source, "namespace": "other"}))
     assert "dataSource" not in answer["spec"]
+    assert "dataSourceRef" not in answer["spec"]
+
+
+async def test_source_in_another_namespace_needs_its_gate(session: aiohttp.ClientSession) -> None:
+    source = {"apiGroup": "snapshot.storage.k8s.io", "kind": "VolumeSnapshot", "name": "s", "namespace": "other"}
+    async with FakeAPIServer(feature_gates=["CrossNamespaceVolumeDataSource"]) as api:
+        answer = await Client(api.url, session).post(PVCS, claim(dataSourceRef=source))
+    assert answer["spec"]["dataSourceRef"] == source
+    assert "dataSource" not in answer["spec"]
 
 
 async def test_mismatched_names_are_refused(client: Client) -> None:
@@ -249,7 +259,9 @@ async def test_pod_bound_to_a_node_ends_gracefully(client: Client) -> None:
     pods = f"{CORE}/namespaces/default/pods"
     body = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": {"containers": [{"name": "c"}]}}
     await client.post(pods, body)
-    bound = await client.post(f"{pods}/p/binding", {"target": {"kind": "Node", "name": "n-1"}})
+    bound = await client.post(
+        f"{pods}/p/binding", {"metadata": {"name": "p"}, "target": {"kind": "Node", "name": "n-1"}}
+    )
     assert bound.status == 201
     answer = await client.delete(f"{pods}/p")
     assert answer.meta["deletionGracePeriodSeconds"] == 30
