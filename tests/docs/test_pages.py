@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import re
 import shlex
@@ -201,6 +202,57 @@ def metric_rows() -> list[tuple[str, str, str]]:
     rows = TABLE_ROW.findall(read("docs/metrics.md"))
     assert len({name for name, _, _ in rows}) == len(rows)
     return rows
+
+
+def normalized(text: str) -> list[str]:
+    """Lines without what differs from run to run: times, ports, names that are made up."""
+    text = re.sub(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|\b[0-9a-f]{16}\b|csi-[0-9a-f]{12}…", "ID", text)
+    text = re.sub(r"csisidecar-demo-\w+", "DIRECTORY", re.sub(r"127\.0\.0\.1:\d+", "ADDRESS", text))
+    return re.sub(r"\d+\.\d+ s", "TIME", text).splitlines()
+
+
+def test_readme_shows_what_the_demo_really_says() -> None:
+    (shown,) = [block for block in blocks("README.md", "text") if "the life of one volume" in block]
+    done = subprocess.run(
+        [sys.executable, "-m", "csisidecar", "demo"], capture_output=True, text=True, timeout=60, check=True
+    )
+    told = [line.strip() for line in normalized(done.stdout)]
+    for line in normalized(shown):
+        if line.strip() != "…":
+            assert told[told.index(line.strip()) :], line
+            told = told[told.index(line.strip()) + 1 :] if line.strip() else told
+
+
+def texts_in_the_code() -> list[str]:
+    """Every text that the program can say, with a NUL for what is filled in."""
+    found = []
+    for file in (ROOT / "csisidecar").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found.append(node.value)
+            elif isinstance(node, ast.JoinedStr):
+                parts = [v.value if isinstance(v, ast.Constant) else "\0" for v in node.values]
+                found.append("".join(str(part) for part in parts))
+    return found
+
+
+def test_runbook_quotes_what_the_program_says() -> None:
+    texts = texts_in_the_code()
+    quoted = [
+        text
+        for line in read("docs/runbook.md").splitlines()
+        if line.startswith("| ")
+        for text in re.findall(r"`([^`]+)`", line.split(" | ")[0])
+    ]
+    assert len(quoted) > 40
+    # What is filled in, names of checks and states among it.
+    fill_ins = re.compile(
+        r"…|\{…[^}]*\}|[\"\[\]{}]|N s\b|"
+        r"\b(?:[A-Z]|KIND|NAME|TYPE|TEXT|driver|api|stores|mode|list|watch|(?:waiting|lost) for)\b"
+    )
+    pieces = [piece.strip(" :/'-") for text in quoted for piece in fill_ins.split(text) if piece]
+    unknown = {piece for piece in pieces if len(piece) > 2 and not any(piece in text for text in texts)}
+    assert unknown == set()
 
 
 def test_readme_names_every_flag_that_is_not_built_or_the_page_that_does() -> None:
