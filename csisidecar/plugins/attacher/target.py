@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from csisidecar.errors import UnusableObjectError
+from csisidecar.mapping.migration import complete_handle, find_by_driver, view_to_csi
 from csisidecar.plugins.attacher.names import NODE_ID_ANNOTATION
 
 if TYPE_CHECKING:
@@ -68,22 +69,32 @@ def target_of(volume: Volume) -> Target:
     """`volume` as CSI knows it.
 
     Raises:
-        UnusableObjectError: its source is not CSI's.
+        UnusableObjectError: its source is neither CSI's nor that of an in-tree plugin, or says what CSI cannot.
     """
-    if volume.in_tree_source:
-        raise UnusableObjectError(
-            f"failed to translate in tree pv to CSI: PersistentVolume {volume.name} has the in-tree source"
-            f" {volume.in_tree_source}, and this version does not migrate in-tree volumes"
-        )
-    if volume.spec.csi is None:
+    spec, is_migrated = volume.spec, bool(volume.in_tree_source)
+    if is_migrated:
+        try:
+            spec = view_to_csi(volume)
+        except UnusableObjectError as error:
+            raise UnusableObjectError(f"failed to translate in tree pv to CSI: {error}") from error
+    if spec.csi is None:
         raise UnusableObjectError("pv spec contained non-csi source that was not migrated")
-    return Target(csi=volume.spec.csi, spec=volume.spec, volume=volume)
+    return Target(csi=spec.csi, spec=spec, volume=volume, is_migrated=is_migrated)
 
 
 def handle_on(target: Target, node_id: str, driver: str) -> str:
-    """The volume's handle as the driver lists it."""
-    del node_id, driver
-    return target.csi.volume_handle
+    """The volume's handle as the driver lists it.
+
+    A translated one may lack parts that the driver knows from the node. Inline volumes arrive translated, so those of
+    the drivers that took over an in-tree plugin are completed too.
+
+    Raises:
+        UnusableObjectError: handle or node id lacks the parts, or the driver took over from no in-tree plugin.
+    """
+    handle = target.csi.volume_handle
+    if target.is_migrated or (target.volume is None and find_by_driver(driver) is not None):
+        return complete_handle(driver, handle, node_id)
+    return handle
 
 
 def find_node_id(attachment: Attachment, nodes: Store[CSINode], driver: str) -> str:

@@ -188,10 +188,9 @@ REFUSED = [
         text="pv spec contained non-csi source that was not migrated",
     ),
     Refused(
-        name="in-tree-volume-is-not-migrated-yet",
-        objects=(volume(spec={"awsElasticBlockStore": {"volumeID": "vol-1"}}), node(), attachment()),
-        text="failed to translate in tree pv to CSI: PersistentVolume pv1 has the in-tree source awsElasticBlockStore,"
-        " and this version does not migrate in-tree volumes",
+        name="in-tree-volume-that-csi-cannot-say",
+        objects=(volume(spec={"azureDisk": {"diskName": "d", "diskURI": "u", "kind": "Shared"}}), node(), attachment()),
+        text="failed to translate in tree pv to CSI: kind(Shared) is not supported in csi migration",
     ),
     Refused(
         name="no-access-mode",

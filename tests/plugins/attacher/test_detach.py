@@ -150,10 +150,9 @@ STUCK = [
         text="pv spec contained non-csi source that was not migrated",
     ),
     Stuck(
-        name="in-tree-volume",
-        objects=(volume(spec={"cinder": {"volumeID": "v"}}), node(), leaving()),
-        text="failed to translate in tree pv to CSI: PersistentVolume pv1 has the in-tree source cinder,"
-        " and this version does not migrate in-tree volumes",
+        name="in-tree-volume-that-csi-cannot-say",
+        objects=(volume(spec={"azureDisk": {"diskName": "d", "diskURI": "u", "kind": "Shared"}}), node(), leaving()),
+        text="failed to translate in tree pv to CSI: kind(Shared) is not supported in csi migration",
     ),
     Stuck(
         name="secret-gone",

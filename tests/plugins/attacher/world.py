@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 
     from csisidecar.clock import Clock
+    from csisidecar.csi.client import CallObserver
     from csisidecar.kube import KubeSession
     from csisidecar.plugin import Metrics
 
@@ -339,7 +340,7 @@ def attachment(name: str = "va1", *, pv: str | None = "pv1", attacher: str = DRI
 
 
 def volume(name: str = "pv1", **more: Any) -> Object:
-    """`more`: finalizers, annotations, deleted, csi (fields of the source), spec (replaces all of it)."""
+    """`more`: finalizers, annotations, labels, deleted, csi (fields of the source), spec (replaces all of it)."""
     spec = more.get("spec") or {
         "accessModes": ["ReadWriteOnce"],
         "csi": {"driver": DRIVER, "volumeHandle": f"handle-{name}", **more.get("csi", {})},
@@ -358,7 +359,7 @@ def secret(data: Mapping[str, str], name: str = "s", namespace: str = "ns") -> O
 
 def _common(obj: Object, more: Mapping[str, Any]) -> Object:
     meta = obj["metadata"]
-    for key in ("finalizers", "annotations"):
+    for key in ("finalizers", "annotations", "labels"):
         if more.get(key):
             meta[key] = more[key]
     if more.get("deleted"):
@@ -475,6 +476,9 @@ class Numbers:
     def gauge(self, name: str, help_text: str, labels: Sequence[str], read: Callable[[], float], *values: str) -> None:
         self.gauges[name, *values] = read
 
+    def call_done(self, method: str, code: StatusCode, seconds: float, migrated: str | None = None) -> None:
+        self.seen.setdefault(("call", method.rpartition("/")[2], str(migrated)), []).append(seconds)
+
 
 class Series:
     def __init__(self, numbers: Numbers, name: str) -> None:
@@ -496,14 +500,26 @@ LISTING = REAL | {"LIST_VOLUMES", "LIST_VOLUMES_PUBLISHED_NODES"}
 
 @asynccontextmanager
 async def at_work(
-    plugin: Attacher, session: KubeSession, channel: DriverChannel, info: DriverInfo, metrics: Metrics, clock: Clock
+    plugin: Attacher,
+    session: KubeSession,
+    channel: DriverChannel,
+    info: DriverInfo,
+    metrics: Metrics,
+    clock: Clock,
+    observer: CallObserver | None = None,
 ) -> AsyncIterator[None]:
     """`plugin` built and running on these peers, from when its stores are synced to the end of the block."""
     client = KubeClient(session, on_write=note_write)
     stores = Stores(client.derive(on_write=None), clock=clock)
     events = EventRecorder(client.derive(on_write=None), component="csi-attacher", clock=clock)
     context = PluginContext(
-        driver=info, csi=CSIClient(channel), kube=client, stores=stores, events=events, metrics=metrics, clock=clock
+        driver=info,
+        csi=CSIClient(channel, observer=observer),
+        kube=client,
+        stores=stores,
+        events=events,
+        metrics=metrics,
+        clock=clock,
     )
     controllers = plugin.build(context)
     async with asyncio.TaskGroup() as group:
@@ -520,12 +536,15 @@ async def at_work(
 class World:
     """What a test arranges, lets run, and looks at."""
 
-    def __init__(self, *objects: Object, capabilities: frozenset[str] = REAL, **settings: Any) -> None:
+    def __init__(
+        self, *objects: Object, capabilities: frozenset[str] = REAL, driver_name: str = DRIVER, **settings: Any
+    ) -> None:
         self.api = SmallAPI()
         self.driver = ScriptedDriver()
         self.numbers = Numbers()
         self.settings = AttacherSettings(**{"timeout_s": 15.0, **settings})
         self.capabilities = capabilities
+        self.driver_name = driver_name
         self.plugin_capabilities = frozenset({"CONTROLLER_SERVICE"})
         for obj in objects:
             self.api.put(obj)
@@ -549,12 +568,13 @@ class World:
         channel = DriverChannel.in_memory([self.driver])
         await channel.connect()
         info = DriverInfo(
-            name=DRIVER,
+            name=self.driver_name,
             plugin_capabilities=self.plugin_capabilities,
             controller_capabilities=self.capabilities,
         )
         try:
-            async with at_work(Attacher(self.settings), self.api, channel, info, self.numbers, LoopClock()):
+            plugin, numbers = Attacher(self.settings), self.numbers
+            async with at_work(plugin, self.api, channel, info, numbers, LoopClock(), observer=numbers):
                 yield
         finally:
             channel.close()
