@@ -32,13 +32,14 @@ _POD_GRACE_S = 30
 _DEFAULT_TOLERATION_S = 300
 
 
-def prepare_create(spec: KindSpec, content: Content, now: str, gates: Collection[str] = ()) -> None:
-    """Reset what a POST may not set, and fill in defaults; `gates` are the feature gates that are on."""
-    if spec.storage_name == "persistentvolumeclaims" and CROSS_NAMESPACE not in gates:
-        reference = content["spec"].get("dataSourceRef") or {}
-        if reference.get("namespace"):
-            # Fields behind a gate that is off are dropped in silence.
-            del content["spec"]["dataSourceRef"]
+def prepare_create(spec: KindSpec, content: Content, now: str, gates: Collection[str] | None) -> None:
+    """Reset what a POST may not set, and fill in defaults.
+
+    `gates` are the feature gates that are on; None keeps every source a claim names, as an older server may have
+    stored it.
+    """
+    if spec.storage_name == "persistentvolumeclaims" and gates is not None:
+        _drop_sources(content["spec"], gates)
     if spec.status and not spec.status_on_create:
         content.pop("status", None)
     if counts_generation(spec) and spec.plural != "csidrivers":
@@ -189,10 +190,6 @@ def _default_claim(content: Content) -> None:
     claim = content["spec"]
     claim.setdefault("volumeMode", "Filesystem")
     source, reference = claim.get("dataSource"), claim.get("dataSourceRef")
-    if source is not None and not _is_known_source(source):
-        # Kinds that dataSource does not support are dropped in silence; dataSourceRef takes any.
-        source = None
-        del claim["dataSource"]
     if source is not None and reference is None:
         claim["dataSourceRef"] = dict(source)
     elif reference is not None and source is None and not reference.get("namespace"):
@@ -200,6 +197,14 @@ def _default_claim(content: Content) -> None:
     status = content.get("status")
     if status is not None:
         status.setdefault("phase", "Pending")
+
+
+def _drop_sources(claim: Content, gates: Collection[str]) -> None:
+    """Drop in silence what a gate that is off hides, and kinds that only dataSourceRef takes."""
+    if (claim.get("dataSourceRef") or {}).get("namespace") and CROSS_NAMESPACE not in gates:
+        del claim["dataSourceRef"]
+    if "dataSource" in claim and not _is_known_source(claim["dataSource"]):
+        del claim["dataSource"]
 
 
 def _is_known_source(source: Content) -> bool:

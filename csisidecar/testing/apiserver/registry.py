@@ -126,8 +126,9 @@ class DeleteOptions:
 class Registry:
     """Every write to one store."""
 
-    def __init__(self, store: Store, clock: Clock, gates: Collection[str] = ()) -> None:
-        self.gates = frozenset(gates)
+    def __init__(self, store: Store, clock: Clock, gates: Collection[str] | None = None) -> None:
+        self.gates = gates
+        """Feature gates that are on; None drops nothing that a gate would hide."""
         self.store = store
         self.clock = clock
         self.normalizer = Normalizer()

@@ -351,7 +351,8 @@ class Normalizer:
             shown = kind or spec.kind
             raise bad_request(
                 f'{shown} in version "{str(api_version).rpartition("/")[2]}" cannot be handled as a {spec.kind}: '
-                f'no kind "{shown}" is registered for version "{api_version}" in scheme "pkg/api/legacyscheme/scheme.go:30"'
+                f'no kind "{shown}" is registered for version "{api_version}" in scheme '
+                '"pkg/api/legacyscheme/scheme.go:30"'
             )
         if kind and kind != spec.kind:
             raise bad_request(
