@@ -42,6 +42,8 @@ class ControlPlane:
     """A running API server and how to reach it."""
 
     url: str
+    etcd_url: str
+    """Plain HTTP, for tests that compact history."""
     ca_file: Path
     folder: Path
     """Logs and everything else; the caller's."""
@@ -101,6 +103,7 @@ async def control_plane(
         kubeconfigs = {n: _write_kubeconfig(folder, n, tokens[n], f"https://127.0.0.1:{port}") for n in groups}
         plane = ControlPlane(
             url=f"https://127.0.0.1:{port}",
+            etcd_url=f"http://127.0.0.1:{client}",
             ca_file=folder / "tls.crt",
             folder=folder,
             kubeconfig=kubeconfigs[ADMIN],
