@@ -262,7 +262,6 @@ FLAGS: tuple[Flag, ...] = (
         text="Pause between two comparisons of all attachments with ListVolumes.",
         user="1m",
         go=_ATTACHER,
-        state=State.NOT_BUILT,
     ),
     Flag(
         name="max-entries",
@@ -272,7 +271,6 @@ FLAGS: tuple[Flag, ...] = (
         text="Entries of one ListVolumes page; 0: the driver decides.",
         user="0",
         go=_ATTACHER,
-        state=State.NOT_BUILT,
     ),
     Flag(
         name="volume-attachment-timeout",
@@ -282,7 +280,6 @@ FLAGS: tuple[Flag, ...] = (
         text="Age after which a pending VolumeAttachment is reported as late; changes no retry. 0 turns it off.",
         user="15m",
         upstream="0",
-        state=State.NOT_BUILT,
     ),
     Flag(
         name="volume-name-prefix",
