@@ -51,7 +51,7 @@ def read_object(raw: bytes, content_type: str, spec: KindSpec, subresource: str 
         Refusal: 415 for a format that is not read, 400 for a body that cannot be.
     """
     media = media_type(content_type)
-    root = root_type(spec) if spec.storage_name != "pods" or not subresource else STRUCTS["Binding"]
+    root = None if spec.custom else STRUCTS["Binding"] if subresource == "binding" else root_type(spec)
     if media == PROTOBUF and root is not None:
         return _protobuf(raw, root, spec)
     if media not in {"", JSON, YAML}:

@@ -122,6 +122,8 @@ def _kind(spec: KindSpec) -> Content:
 
 def _package(struct: StructType) -> str:
     group, _, version = struct.package.partition("/")
+    if "." in group:
+        return ".".join([*reversed(group.split(".")), version])
     return _META_PACKAGE if group == "meta" else f"io.k8s.api.{group}.{version}"
 
 

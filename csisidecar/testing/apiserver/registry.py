@@ -245,6 +245,8 @@ class Registry:
         try:
             content = self._content(spec, changed, options)
         except Refusal as refusal:
+            if refusal.code != 400:
+                raise
             raise invalid_patch(changed, refusal.message) from refusal
         meta = content["metadata"]
         if meta.setdefault("uid", before.uid) != before.uid:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from csisidecar.clock import rfc3339, rfc3339_micro
 from csisidecar.testing.apiserver.schema_data import TYPES
-from csisidecar.testing.apiserver.status import bad_request
+from csisidecar.testing.apiserver.status import bad_request, invalid_object, required
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -129,7 +129,10 @@ META = STRUCTS["ObjectMeta"]
 
 def root_type(spec: KindSpec) -> StructType | None:
     """The type of whole objects of a kind; None when its content is free."""
-    if spec.custom or spec.open_content:
+    if spec.custom:
+        struct = STRUCTS.get(spec.kind)
+        return struct if struct is not None and struct.package == spec.api_version else None
+    if spec.open_content:
         return None
     if spec.group == "events.k8s.io":
         return STRUCTS["EventsEvent"]
@@ -139,10 +142,13 @@ def root_type(spec: KindSpec) -> StructType | None:
 class _Reading:
     """One body being read: where it is, and what was wrong but survivable."""
 
-    __slots__ = ("head", "unknown")
+    __slots__ = ("head", "is_custom", "missing", "unknown")
 
     def __init__(self, spec: KindSpec) -> None:
         self.unknown: list[str] = []
+        self.missing: list[str] = []
+        """Required fields of a custom resource that are not there."""
+        self.is_custom = spec.custom
         self.head = f'{spec.kind} in version "{spec.version}" cannot be handled as a {spec.kind}: '
 
     def wrong(self, value: object, owner: StructType, path: str, go_type: str) -> Exception:
@@ -152,6 +158,7 @@ class _Reading:
     def struct(self, value: Any, owner: StructType, path: str) -> dict[str, Any]:
         out: dict[str, Any] = {}
         fields = owner.fields
+        is_typed = not self.is_custom or owner.package == "meta/v1"
         for key, item in value.items():
             field = fields.get(key)
             if field is None:
@@ -161,9 +168,16 @@ class _Reading:
             if item is None:
                 continue
             read = self.value(item, field, owner, f"{path}.{key}" if path else key)
-            if not field.always and not field.pointer and _is_empty(read, field):
+            if is_typed and not field.always and not field.pointer and _is_empty(read, field):
                 continue
             out[key] = read
+        if self.is_custom and owner.package not in {"core/v1", "meta/v1"}:
+            self.missing += [
+                f"{path}.{name}" if path else name
+                for name, field in owner.fields.items()
+                if field.always and name not in out
+            ]
+            return out
         for name, field in _never_absent(owner):
             if name not in out:
                 out[name] = self.zero(field)
@@ -325,6 +339,10 @@ class Normalizer:
             if not isinstance(meta, dict):
                 raise reading.wrong(meta, META, "metadata", "v1.ObjectMeta")
             content["metadata"] = reading.struct(meta, META, "metadata")
+        if reading.missing:
+            raise invalid_object(
+                spec, content["metadata"].get("name", ""), [required(path) for path in reading.missing]
+            )
         if reading.unknown and field_validation != "Ignore":
             self._report(reading.unknown, field_validation, warnings, reading.head)
         return content

@@ -6,7 +6,9 @@ q quantity, t time, u time with microseconds, B base64 bytes, I integer or strin
 zero, ``@key`` strategic merge by key (``@`` alone: as a set), ``^`` retainKeys, ``~`` a set, ``=`` replaced whole,
 ``#k+k`` the keys of a list of maps. A line ``= group/version`` names the API package of what follows.
 
-Source: struct tags and markers in k8s.io/api and k8s.io/apimachinery v0.37, less what 1.36 does not serve.
+Source: struct tags and markers in k8s.io/api and k8s.io/apimachinery v0.37, less what 1.36 does not serve;
+for custom resources (where ``!`` means required) the CustomResourceDefinitions of kubernetes-csi/external-snapshotter
+and kubernetes-sigs/gateway-api.
 """
 
 from __future__ import annotations
@@ -359,4 +361,23 @@ SubjectRulesReviewStatus resourceRules:[ResourceRule]!= nonResourceRules:[NonRes
 SelfSubjectReview metadata:ObjectMeta status:SelfSubjectReviewStatus
 SelfSubjectReviewStatus userInfo:UserInfo
 UserInfo username:s uid:s groups:[s]= extra:{[s]}
+= snapshot.storage.k8s.io/v1
+VolumeSnapshot metadata:ObjectMeta spec:VolumeSnapshotSpec! status:VolumeSnapshotStatus
+VolumeSnapshotClass metadata:ObjectMeta driver:s! deletionPolicy:s! parameters:{s}
+VolumeSnapshotContent metadata:ObjectMeta spec:VolumeSnapshotContentSpec! status:VolumeSnapshotContentStatus
+VolumeSnapshotContentSource snapshotHandle:s volumeHandle:s
+VolumeSnapshotContentSpec deletionPolicy:s! driver:s! source:VolumeSnapshotContentSource! sourceVolumeMode:s
+  volumeSnapshotClassName:s volumeSnapshotRef:ObjectReference!
+VolumeSnapshotContentStatus creationTime:i error:VolumeSnapshotError readyToUse:b restoreSize:i snapshotHandle:s
+  volumeGroupSnapshotHandle:s
+VolumeSnapshotError message:s time:t
+VolumeSnapshotSource persistentVolumeClaimName:s volumeSnapshotContentName:s
+VolumeSnapshotSpec source:VolumeSnapshotSource! volumeSnapshotClassName:s
+VolumeSnapshotStatus boundVolumeSnapshotContentName:s creationTime:t error:VolumeSnapshotError readyToUse:b
+  restoreSize:I volumeGroupSnapshotName:s
+= gateway.networking.k8s.io/v1beta1
+ReferenceGrant metadata:ObjectMeta spec:ReferenceGrantSpec
+ReferenceGrantFrom group:s! kind:s! namespace:s!
+ReferenceGrantSpec from:[ReferenceGrantFrom]!= to:[ReferenceGrantTo]!=
+ReferenceGrantTo group:s! kind:s! name:s
 """

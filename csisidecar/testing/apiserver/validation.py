@@ -42,6 +42,10 @@ _MAX_PARAMETERS, _MAX_PARAMETERS_BYTES = 512, 256 * 1024
 _MAX_SECRET_BYTES = 1024 * 1024
 _ACCESS_MODES = ("ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod")
 _RECLAIM_POLICIES = ("Delete", "Recycle", "Retain")
+_FS_GROUP_POLICIES = ("File", "None", "ReadWriteOnceWithFSType")
+_MAX_NODE_ID = 256
+_MIN_TOKEN_S = 600
+_MIN_ALLOCATABLE_PERIOD_S = 10
 _VOLUME_MODES = ("Block", "Filesystem")
 _VOLUME_SOURCES = tuple(
     name for name, field in STRUCTS["PersistentVolumeSpec"].fields.items() if field.item.endswith("VolumeSource")
@@ -150,6 +154,12 @@ def _owners(references: Sequence[Content]) -> list[Cause]:
             if not reference.get(key):
                 detail = "must not be empty" if key != "apiVersion" else "version must not be empty"
                 causes.append(invalid(f"metadata.ownerReferences.{key}", reference.get(key, ""), detail))
+        if (reference.get("apiVersion"), reference.get("kind")) == ("v1", "Event"):
+            causes.append(
+                invalid(
+                    "metadata.ownerReferences", _owner(reference), "/v1, Kind=Event is disallowed from being an owner"
+                )
+            )
         if reference.get("controller"):
             controllers.append(f"{reference.get('kind')}/{reference.get('name')}")
     if len(controllers) > 1:
@@ -157,8 +167,15 @@ def _owners(references: Sequence[Content]) -> list[Cause]:
             'Only one reference can have Controller set to true. Found "true" in references for '
             f"{controllers[0]} and {controllers[1]}"
         )
-        causes.append(invalid("metadata.ownerReferences", list(references), detail))
+        shown = encode([_owner(item) for item in references]).decode()
+        causes.append(Cause("FieldValueInvalid", f"Invalid value: {shown}: {detail}", "metadata.ownerReferences"))
     return causes
+
+
+def _owner(reference: Content) -> Content:
+    """A reference with its fields in the order Go writes them."""
+    order = ("apiVersion", "kind", "name", "uid", "controller", "blockOwnerDeletion")
+    return {key: reference[key] for key in order if key in reference}
 
 
 def _name(spec: KindSpec, name: str, field: str) -> list[Cause]:
@@ -233,12 +250,15 @@ def _storage(resources: Content, field: str) -> list[Cause]:
     size = resources.get("storage")
     if size is None:
         return [required(field)]
-    causes = []
-    if str(size).startswith("-"):
-        causes.append(Cause("FieldValueInvalid", f"Invalid value: {size}: must be a valid resource quantity", field))
-    if not _is_positive(str(size)):
-        causes.append(invalid(field, size, "must be greater than zero"))
-    return causes
+    return [] if _is_positive(str(size)) else [invalid(field, size, "must be greater than zero")]
+
+
+def _not_negative(resources: Content, field: str) -> list[Cause]:
+    return [
+        invalid(f"{field}[{name}]", int(quantity_bytes(size)), "must be a valid resource quantity")
+        for name, size in resources.items()
+        if str(size).startswith("-")
+    ]
 
 
 def _is_positive(quantity: str) -> bool:
@@ -259,6 +279,7 @@ def _volume_spec(volume: Content, at: str, *, inline: bool = False) -> list[Caus
         elif set(capacity) != {"storage"}:
             causes.append(unsupported(f"{at}.capacity", capacity, ["storage"]))
         else:
+            causes += _not_negative(capacity, f"{at}.capacity")
             causes += _storage(capacity, f"{at}.capacity[storage]")
     policy = volume.get("persistentVolumeReclaimPolicy")
     if policy and policy not in _RECLAIM_POLICIES:
@@ -267,25 +288,50 @@ def _volume_spec(volume: Content, at: str, *, inline: bool = False) -> list[Caus
     if mode and mode not in _VOLUME_MODES:
         causes.append(unsupported(f"{at}.volumeMode", mode, _VOLUME_MODES))
     causes += _node_affinity(volume.get("nodeAffinity"), f"{at}.nodeAffinity")
+    if inline:
+        causes += _inline_only(volume, at)
     sources = [name for name in _VOLUME_SOURCES if volume.get(name) is not None]
     causes += [forbidden_field(f"{at}.{name}", "may not specify more than 1 volume type") for name in sources[1:]]
     if not sources:
         causes.append(required(at, "must specify a volume type"))
     if volume.get("csi") is not None:
         causes += _csi_source(volume["csi"], f"{at}.csi")
-    if volume.get("volumeAttributesClassName") == "":
-        causes.append(required(f"{at}.volumeAttributesClassName", "an empty string is disallowed"))
-    if volume.get("storageClassName"):
+    causes += _host_path(volume.get("hostPath"), f"{at}.hostPath")
+    if volume.get("local") is not None and volume.get("nodeAffinity") is None:
+        causes.append(required(f"{at}.nodeAffinity", "Local volume requires node affinity"))
+    if volume.get("storageClassName") and not inline:
         causes += _subdomain(volume["storageClassName"], f"{at}.storageClassName")
-    if inline:
-        causes += [
-            forbidden_field(f"{at}.{name}", "may not be specified in the context of inline volumes")
-            for name in ("claimRef", "capacity")
-            if volume.get(name)
-        ]
-        if volume.get("csi") is None:
-            causes.append(required(f"{at}.csi", "has to be specified in the context of inline volumes"))
+    if "volumeAttributesClassName" in volume:
+        name = volume["volumeAttributesClassName"]
+        field = f"{at}.volumeAttributesClassName"
+        causes += _subdomain(name, field) if name else [required(field, "an empty string is disallowed")]
     return causes
+
+
+def _inline_only(volume: Content, at: str) -> list[Cause]:
+    """What a volume inside of a VolumeAttachment may not say."""
+    unwanted = "may not be specified in the context of inline volumes"
+    causes = [forbidden_field(f"{at}.{name}", unwanted) for name in ("claimRef", "capacity") if volume.get(name)]
+    if volume.get("csi") is None:
+        causes.append(required(f"{at}.csi", "has to be specified in the context of inline volumes"))
+    if volume.get("persistentVolumeReclaimPolicy", "Retain") != "Retain":
+        detail = "may only be Retain in the context of inline volumes"
+        causes.append(forbidden_field(f"{at}.persistentVolumeReclaimPolicy", detail))
+    if volume.get("storageClassName"):
+        causes.append(forbidden_field(f"{at}.storageClassName", unwanted))
+    if volume.get("volumeMode", "Filesystem") != "Filesystem":
+        detail = "may not specify volumeMode other than Filesystem in the context of inline volumes"
+        causes.append(forbidden_field(f"{at}.volumeMode", detail))
+    return causes
+
+
+def _host_path(source: Content | None, at: str) -> list[Cause]:
+    if source is None:
+        return []
+    path = source.get("path", "")
+    if not path:
+        return [required(f"{at}.path")]
+    return [invalid(f"{at}.path", path, "must not contain '..'")] if ".." in path.split("/") else []
 
 
 def _csi_source(source: Content, at: str) -> list[Cause]:
@@ -329,6 +375,12 @@ def _node_affinity(affinity: Content | None, at: str) -> list[Cause]:
         base = f"{at}.required.nodeSelectorTerms[{index}].matchExpressions"
         for number, expression in enumerate(term.get("matchExpressions") or ()):
             causes += _node_requirement(expression, f"{base}[{number}]")
+        base = f"{at}.required.nodeSelectorTerms[{index}].matchFields"
+        causes += [
+            invalid(f"{base}[{number}].key", item.get("key", ""), "not a valid field selector key")
+            for number, item in enumerate(term.get("matchFields") or ())
+            if item.get("key") != "metadata.name"
+        ]
     return causes
 
 
@@ -359,7 +411,9 @@ def _volume_change(content: Content, old: Content) -> list[Cause]:
     causes = []
     new_source = {name: content["spec"][name] for name in _VOLUME_SOURCES if name in content["spec"]}
     old_source = {name: old["spec"][name] for name in _VOLUME_SOURCES if name in old["spec"]}
-    if _but_expand_secret(new_source) != _but_expand_secret(old_source):
+    if not (old_source.get("csi") or {}).get("controllerExpandSecretRef"):
+        new_source = _but_expand_secret(new_source)
+    if new_source != old_source:
         causes.append(
             forbidden_field("spec.persistentvolumesource", "spec.persistentvolumesource is immutable after creation")
         )
@@ -367,7 +421,11 @@ def _volume_change(content: Content, old: Content) -> list[Cause]:
         causes.append(_immutable("volumeMode", content["spec"].get("volumeMode")))
     before = old["spec"].get("nodeAffinity")
     if before is not None and content["spec"].get("nodeAffinity") != before:
-        causes.append(_immutable("spec.nodeAffinity", content["spec"].get("nodeAffinity")))
+        detail = "field is immutable, except for updating from beta label to GA"
+        causes.append(invalid("nodeAffinity", content["spec"].get("nodeAffinity"), detail))
+    if "volumeAttributesClassName" in old["spec"] and "volumeAttributesClassName" not in content["spec"]:
+        detail = "update from non-nil value to nil is forbidden"
+        causes.append(forbidden_field("spec.volumeAttributesClassName", detail))
     return causes
 
 
@@ -391,15 +449,34 @@ def _claim(content: Content) -> list[Cause]:
         causes.append(unsupported("spec.volumeMode", mode, _VOLUME_MODES))
     if claim.get("storageClassName"):
         causes += _subdomain(claim["storageClassName"], "spec.storageClassName")
-    selector = claim.get("selector") or {}
-    causes += _labels(selector.get("matchLabels", {}), "spec.selector.matchLabels")
+    causes += _selector(claim.get("selector"), "spec.selector")
+    if claim.get("volumeAttributesClassName"):
+        causes += _subdomain(claim["volumeAttributesClassName"], "spec.volumeAttributesClassName")
     for field in ("dataSource", "dataSourceRef"):
         causes += _data_source(claim.get(field), f"spec.{field}")
     source, reference = claim.get("dataSource"), claim.get("dataSourceRef")
     if source and reference and reference.get("namespace"):
-        causes.append(invalid("spec", "", "may not specify dataSource when dataSourceRef.namespace is specified"))
+        causes.append(invalid("spec", {}, "may not be specified when dataSourceRef.namespace is specified"))
     elif source and reference and source != {k: v for k, v in reference.items() if k != "namespace"}:
-        causes.append(invalid("spec", "", "must match dataSourceRef"))
+        causes.append(invalid("spec", {}, "must match dataSourceRef"))
+    return causes
+
+
+def _selector(selector: Content | None, at: str) -> list[Cause]:
+    """A label selector inside of an object."""
+    if not selector:
+        return []
+    causes = _labels(selector.get("matchLabels", {}), f"{at}.matchLabels")
+    for index, item in enumerate(selector.get("matchExpressions", ())):
+        base, operator, values = f"{at}.matchExpressions[{index}]", item.get("operator", ""), item.get("values")
+        if operator in {"In", "NotIn"} and not values:
+            causes.append(required(f"{base}.values", "must be specified when `operator` is 'In' or 'NotIn'"))
+        elif operator in {"Exists", "DoesNotExist"} and values:
+            detail = "may not be specified when `operator` is 'Exists' or 'DoesNotExist'"
+            causes.append(forbidden_field(f"{base}.values", detail))
+        elif operator not in {"In", "NotIn", "Exists", "DoesNotExist"}:
+            causes.append(invalid(f"{base}.operator", operator, "not a valid selector operator"))
+        causes += _qualified(item.get("key", ""), f"{base}.key")
     return causes
 
 
@@ -407,7 +484,9 @@ def _data_source(source: Content | None, at: str) -> list[Cause]:
     if source is None:
         return []
     causes = [required(f"{at}.{key}") for key in ("name", "kind") if not source.get(key)]
-    if not source.get("apiGroup") and source.get("kind") != "PersistentVolumeClaim":
+    if source.get("apiGroup"):
+        causes += _subdomain(source["apiGroup"], f"{at}.apiGroup")
+    elif source.get("kind") != "PersistentVolumeClaim":
         causes.append(
             invalid(at, source.get("kind", ""), "must be 'PersistentVolumeClaim' when referencing the default apiGroup")
         )
@@ -476,19 +555,32 @@ def _class(content: Content) -> list[Cause]:
     mode = content.get("volumeBindingMode")
     if mode not in {"Immediate", "WaitForFirstConsumer"}:
         causes.append(unsupported("volumeBindingMode", mode, ("Immediate", "WaitForFirstConsumer")))
-    for index, term in enumerate(content.get("allowedTopologies", ())):
+    return causes + _topologies(content.get("allowedTopologies", ()))
+
+
+def _topologies(terms: Iterable[Content]) -> list[Cause]:
+    causes: list[Cause] = []
+    earlier: list[Content] = []
+    for index, term in enumerate(terms):
         at = f"allowedTopologies[{index}].matchLabelExpressions"
-        keys: set[str] = set()
+        wanted: Content = {}
         for number, expression in enumerate(term.get("matchLabelExpressions") or ()):
             key, values = expression.get("key", ""), list(expression.get("values") or ())
             if not values:
                 causes.append(required(f"{at}[{number}].values"))
-            if len(set(values)) != len(values):
-                causes.append(duplicate(f"{at}[{number}].values", values[0]))
-            if key in keys:
+            causes += [
+                duplicate(f"{at}[{number}].values[{place}]", value)
+                for place, value in enumerate(values)
+                if value in values[:place]
+            ]
+            if key in wanted:
                 causes.append(duplicate(f"{at}[{number}].key", key))
-            keys.add(key)
+            wanted[key] = frozenset(values)
             causes += _qualified(key, f"{at}[{number}].key")
+        # A term that says nothing counts as one that was there before.
+        if not wanted or wanted in earlier:
+            causes.append(duplicate(at, ""))
+        earlier.append(wanted)
     return causes
 
 
@@ -526,14 +618,11 @@ def _attachment(content: Content) -> list[Cause]:
         )
     elif inline is not None:
         causes += _volume_spec(inline, "spec.source.inlineVolumeSpec", inline=True)
-    elif not name:
-        causes.append(required("spec.source.persistentVolumeName", "must specify non empty persistentVolumeName"))
     else:
-        causes += _subdomain(name, "spec.source.persistentVolumeName")
-    if not spec.get("nodeName"):
-        causes.append(required("spec.nodeName"))
-    else:
-        causes += _subdomain(spec["nodeName"], "spec.nodeName")
+        if not name:
+            causes.append(required("spec.source.persistentVolumeName", "must specify non empty persistentVolumeName"))
+        causes += _subdomain(name or "", "spec.source.persistentVolumeName")
+    causes += _subdomain(spec.get("nodeName", ""), "spec.nodeName")
     return causes + _attachment_status(content)
 
 
@@ -571,15 +660,35 @@ def _attachment_change(content: Content, old: Content) -> list[Cause]:
 
 
 def _driver(content: Content) -> list[Cause]:
-    return _driver_name(content["metadata"].get("name", ""), "metadata.name")
+    spec = content["spec"]
+    causes = [
+        unsupported("spec.volumeLifecycleModes", mode, ("Persistent", "Ephemeral"))
+        for mode in spec.get("volumeLifecycleModes", ())
+        if mode not in {"Persistent", "Ephemeral"}
+    ]
+    policy = spec.get("fsGroupPolicy")
+    if policy not in _FS_GROUP_POLICIES:
+        causes.append(unsupported("spec.fsGroupPolicy", policy, _FS_GROUP_POLICIES))
+    audiences: list[str] = []
+    for index, request in enumerate(spec.get("tokenRequests", ())):
+        at, seconds = f"spec.tokenRequests[{index}]", request.get("expirationSeconds")
+        if request.get("audience", "") in audiences:
+            causes.append(duplicate(f"{at}.audience", request.get("audience", "")))
+        audiences.append(request.get("audience", ""))
+        if seconds is not None and seconds < _MIN_TOKEN_S:
+            detail = "may not specify a duration less than 10 minutes"
+            causes.append(invalid(f"{at}.expirationSeconds", seconds, detail))
+    period = spec.get("nodeAllocatableUpdatePeriodSeconds")
+    if period is not None and period < _MIN_ALLOCATABLE_PERIOD_S:
+        detail = "must be greater than or equal to 10 seconds"
+        causes.append(invalid("spec.nodeAllocatableUpdatePeriodSeconds", period, detail))
+    return causes
 
 
 def _driver_change(content: Content, old: Content) -> list[Cause]:
-    # The real server misspells the first one.
-    shown = {"attachRequired": "spec.attachedRequired", "volumeLifecycleModes": "spec.volumeLifecycleModes"}
     return [
-        _immutable(shown[name], content["spec"].get(name))
-        for name in ("attachRequired", "volumeLifecycleModes")
+        _immutable(f"spec.{shown}", content["spec"].get(name))
+        for name, shown in (("attachRequired", "attachedRequired"), ("volumeLifecycleModes", "volumeLifecycleModes"))
         if content["spec"].get(name) != old["spec"].get(name)
     ]
 
@@ -590,26 +699,49 @@ def _csi_node(content: Content) -> list[Cause]:
     for index, driver in enumerate(content["spec"].get("drivers") or ()):
         at = f"spec.drivers[{index}]"
         causes += _driver_name(driver.get("name", ""), f"{at}.name")
-        if not driver.get("nodeID"):
+        node_id = driver.get("nodeID", "")
+        if not node_id:
             causes.append(required(f"{at}.nodeID"))
+        if len(node_id) > _MAX_NODE_ID:
+            causes.append(invalid(f"{at}.nodeID", node_id, f"must be {_MAX_NODE_ID} characters or less"))
         if driver.get("name") in seen:
             causes.append(duplicate(f"{at}.name", driver.get("name")))
         seen.add(str(driver.get("name")))
         count = (driver.get("allocatable") or {}).get("count")
         if count is not None and count < 0:
             causes.append(invalid(f"{at}.allocatable.count", count, "must be greater than or equal to 0"))
-        for key in driver.get("topologyKeys") or ():
-            causes += _qualified(key, f"{at}.topologyKeys")
+        keys = driver.get("topologyKeys") or ()
+        for place, key in enumerate(keys):
+            if key in keys[:place]:
+                causes.append(duplicate(at, key))
+            causes += [required(at)] if not key else []
+            causes += _qualified(key, at)
+    return causes
+
+
+def _csi_node_change(content: Content, old: Content) -> list[Cause]:
+    """A driver on a node may come, go and change its limit; what identifies it stays."""
+    before = {driver["name"]: driver for driver in old["spec"].get("drivers") or ()}
+    causes = []
+    for driver in content["spec"].get("drivers") or ():
+        was = before.get(driver["name"])
+        keys = ("nodeID", "topologyKeys")
+        if was is not None and any(driver.get(key) != was.get(key) for key in keys):
+            shown = {
+                "Name": driver["name"],
+                "NodeID": driver["nodeID"],
+                "TopologyKeys": driver.get("topologyKeys"),
+                "Allocatable": driver.get("allocatable"),
+            }
+            causes.append(_immutable("spec.drivers", shown))
     return causes
 
 
 def _capacity(content: Content) -> list[Cause]:
-    causes = []
-    name = content.get("storageClassName", "")
-    causes += _subdomain(name, "storageClassName")
-    for field in ("capacity", "maximumVolumeSize"):
-        if str(content.get(field) or "0").startswith("-"):
-            causes.append(invalid(field, content[field], "must be greater than or equal to 0"))
+    causes = _selector(content.get("nodeTopology"), "nodeTopology")
+    causes += _subdomain(content.get("storageClassName", ""), "storageClassName")
+    if str(content.get("capacity") or "0").startswith("-"):
+        causes.append(invalid("capacity", content["capacity"], "must be greater than or equal to 0"))
     return causes
 
 
@@ -622,7 +754,8 @@ def _capacity_change(content: Content, old: Content) -> list[Cause]:
 
 
 def _attributes_class(content: Content) -> list[Cause]:
-    causes = _driver_name(content.get("driverName", ""), "driverName")
+    driver = content.get("driverName", "")
+    causes = _qualified(driver.lower(), "driverName") if driver else [required("driverName")]
     parameters = content.get("parameters", {})
     if not parameters:
         causes.append(required("parameters", "must contain at least one key/value pair"))
@@ -735,6 +868,7 @@ _CHANGE_RULES: dict[str, Callable[[Content, Content], list[Cause]]] = {
     "storageclasses.storage.k8s.io": _class_change,
     "volumeattachments.storage.k8s.io": _attachment_change,
     "csidrivers.storage.k8s.io": _driver_change,
+    "csinodes.storage.k8s.io": _csi_node_change,
     "csistoragecapacities.storage.k8s.io": _capacity_change,
     "volumeattributesclasses.storage.k8s.io": _attributes_class_change,
     "secrets": _secret_change,

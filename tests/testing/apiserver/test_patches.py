@@ -11,6 +11,7 @@ from tests.testing.apiserver.conftest import CORE, STORAGE, Client, attachment, 
 PVS = f"{CORE}/persistentvolumes"
 VAS = f"{STORAGE}/volumeattachments"
 NODES = f"{CORE}/nodes"
+SNAPSHOT = {"source": {"persistentVolumeClaimName": "c-1"}}
 
 
 async def test_merge_patch_sets_and_removes(client: Client) -> None:
@@ -152,7 +153,12 @@ async def test_items_without_their_merge_key_are_refused(client: Client) -> None
 
 async def test_custom_resources_take_no_strategic_patch(client: Client) -> None:
     path = "/apis/snapshot.storage.k8s.io/v1/namespaces/default/volumesnapshots"
-    body = {"apiVersion": "snapshot.storage.k8s.io/v1", "kind": "VolumeSnapshot", "metadata": {"name": "s"}, "spec": {}}
+    body = {
+        "apiVersion": "snapshot.storage.k8s.io/v1",
+        "kind": "VolumeSnapshot",
+        "metadata": {"name": "s"},
+        "spec": SNAPSHOT,
+    }
     await client.post(path, body)
     answer = await client.strategic(f"{path}/s", {"metadata": {"labels": {"a": "b"}}})
     assert answer.status == 415

@@ -255,6 +255,25 @@ async def test_protobuf_bodies_of_custom_resources_are_unsupported(client: Clien
     assert answer.status == 415
 
 
+async def test_custom_resources_are_pruned_and_their_required_fields_checked(client: Client) -> None:
+    path = "/apis/snapshot.storage.k8s.io/v1/namespaces/default/volumesnapshots"
+    body: dict[str, Any] = {
+        "apiVersion": "snapshot.storage.k8s.io/v1",
+        "kind": "VolumeSnapshot",
+        "metadata": {"name": "s", "labels": {}},
+        "spec": {"source": {"persistentVolumeClaimName": "c-1", "colour": "blue"}},
+    }
+    answer = await client.post(path, body)
+    assert answer["spec"] == {"source": {"persistentVolumeClaimName": "c-1"}}
+    assert "status" not in answer.body
+    assert answer.headers["Warning"] == '299 - "unknown field \\"spec.source.colour\\""'
+    body["spec"] = {}
+    answer = await client.post(path, body)
+    assert answer.status == 422
+    assert answer["message"] == 'VolumeSnapshot.snapshot.storage.k8s.io "s" is invalid: spec.source: Required value'
+    assert (await client.merge(f"{path}/s", {"spec": {"source": None}})).status == 422
+
+
 async def test_yaml_bodies_are_read(client: Client) -> None:
     text = b"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata: {when: '2020-01-01', n: 'yes'}\n"
     answer = await client.request(
