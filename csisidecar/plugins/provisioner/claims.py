@@ -42,6 +42,7 @@ from csisidecar.plugins.provisioner.persistent_volume import build_persistent_vo
 from csisidecar.plugins.provisioner.refusals import find_claim_refusal
 from csisidecar.plugins.provisioner.reschedule import give_up_node
 from csisidecar.plugins.provisioner.saving import BY_UID
+from csisidecar.plugins.provisioner.topology import TopologyError, find_requirements
 from csisidecar.runtime import DONE, Regarding, Result, current_attempt
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     from csisidecar.plugins.provisioner.memory import Memory
     from csisidecar.plugins.provisioner.metrics import ProvisionerMetrics
     from csisidecar.plugins.provisioner.saving import VolumeSaver
+    from csisidecar.plugins.provisioner.topology import Cluster, Requirements
     from csisidecar.runtime import Store
 
 logger = logging.getLogger(__name__)
@@ -83,6 +85,7 @@ class ClaimReconciler:
         metrics: ProvisionerMetrics,
         life: LifeMetrics,
         identity: str,
+        cluster: Cluster | None,
     ) -> None:
         self._ctx = ctx
         self._settings = settings
@@ -96,7 +99,7 @@ class ClaimReconciler:
         self._life = life
         self._identity = identity
         self._driver_name = ctx.driver.name
-        self._has_topology = settings.topology and ctx.driver.has_plugin("VOLUME_ACCESSIBILITY_CONSTRAINTS")
+        self._cluster = cluster
 
     async def reconcile(self, uid: str) -> Result:
         """Give the claim with this UID a volume, if it is ours and wants one now."""
@@ -233,7 +236,7 @@ class ClaimReconciler:
                 driver_name=self._driver_name,
                 identity=self._identity,
                 read_only_from_access_mode=self._settings.controller_publish_readonly,
-                has_topology=self._has_topology,
+                has_topology=self._cluster is not None,
             ),
         )
         # From here on the volume is the unsaved queue's to lose: an attempt that is cut now is taken up there.
@@ -253,12 +256,11 @@ class ClaimReconciler:
         self, claim: Claim, storage_class: StorageClass, source: ObjectRef | None
     ) -> tuple[VolumePlan, dict[str, str]]:
         with _failing_as(Outcome.FINAL):
-            refusal = find_claim_refusal(
-                claim, storage_class, source, self._driver_name, has_topology=self._has_topology
-            )
+            refusal = find_claim_refusal(claim, storage_class, source, self._driver_name)
             if refusal:
                 raise UnusableObjectError(refusal)
             draft = draft_volume(claim, storage_class, self._ctx.driver, self._settings)
+        requirements = self._find_requirements(claim, draft.storage_class)
         with _failing_as(Outcome.NO_CHANGE):
             provisioner_secret = draft.find_secret(secrets.PROVISIONER)
         credentials = await self._fetch_credentials(provisioner_secret)
@@ -266,7 +268,26 @@ class ClaimReconciler:
             secret_refs = find_secret_refs(draft)
         with _failing_as(Outcome.FINAL):
             parameters = driver_parameters(draft, extra_create_metadata=self._settings.extra_create_metadata)
-        return VolumePlan(draft=draft, parameters=parameters, secret_refs=secret_refs), credentials
+        plan = VolumePlan(draft=draft, parameters=parameters, secret_refs=secret_refs, requirements=requirements)
+        return plan, credentials
+
+    def _find_requirements(self, claim: Claim, storage_class: StorageClass) -> Requirements | None:
+        if self._cluster is None:
+            return None
+        try:
+            return find_requirements(
+                self._cluster,
+                claim_name=claim.name,
+                allowed_topologies=storage_class.allowed_topologies,
+                selected_node=names.find_selected_node(claim),
+                strict=self._settings.strict_topology,
+                immediate=self._settings.immediate_topology,
+            )
+        except TopologyError as error:
+            if error.is_node_gone:
+                raise ProvisionError(str(error), Outcome.RESCHEDULE) from error
+            text = f"error generating accessibility requirements: {error}"
+            raise ProvisionError(text, Outcome.NO_CHANGE) from error
 
     async def _fetch_credentials(self, ref: SecretRef | None) -> dict[str, str]:
         with _failing_as(Outcome.NO_CHANGE):
@@ -280,7 +301,7 @@ class ClaimReconciler:
                 build_request(plan, credentials), timeout_s=self._settings.timeout_s
             )
         except CSIError as error:
-            may_reschedule = self._has_topology and bool(names.find_selected_node(claim))
+            may_reschedule = self._cluster is not None and bool(names.find_selected_node(claim))
             raise create_failed(error, may_reschedule=may_reschedule) from error
         volume = judge_answer(plan, response)
         if not isinstance(volume, Fault):

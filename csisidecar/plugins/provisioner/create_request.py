@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from csisidecar.config import ProvisionerSettings
     from csisidecar.csi import DriverInfo, VolumeCapability
     from csisidecar.kube import Claim, SecretRef, StorageClass
+    from csisidecar.plugins.provisioner.topology import Requirements
 
 FS_TYPE_KEY = f"{secrets.PREFIX}fstype"
 CLAIM_NAME_KEY = f"{secrets.PREFIX}pvc/name"
@@ -77,6 +78,8 @@ class VolumePlan:
     """What the driver gets of the class's parameters, and what we add."""
     secret_refs: Mapping[secrets.SecretPair, SecretRef]
     """The Secret of each kind of call that has one."""
+    requirements: Requirements | None = None
+    """Where the volume may be; None: nothing is said about it."""
 
     @property
     def provisioner_secret(self) -> SecretRef | None:
@@ -208,4 +211,5 @@ def build_request(plan: VolumePlan, credentials: Mapping[str, str]) -> CreateVol
         volume_capabilities=list(draft.capabilities),
         parameters=dict(plan.parameters),
         secrets=dict(credentials),
+        accessibility_requirements=plan.requirements.to_message() if plan.requirements is not None else None,
     )

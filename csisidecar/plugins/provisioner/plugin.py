@@ -9,10 +9,14 @@ from typing import TYPE_CHECKING
 from csisidecar.backoff import Backoff
 from csisidecar.config import PluginSettings, ProvisionerSettings
 from csisidecar.kube import (
+    CSI_NODES,
+    NODES,
     PERSISTENT_VOLUME_CLAIMS,
     PERSISTENT_VOLUMES,
     STORAGE_CLASSES,
     Claim,
+    CSINode,
+    Node,
     StorageClass,
     Volume,
     compact_claim,
@@ -25,6 +29,7 @@ from csisidecar.plugins.provisioner.claims import ClaimReconciler
 from csisidecar.plugins.provisioner.memory import Memory
 from csisidecar.plugins.provisioner.metrics import ProvisionerMetrics
 from csisidecar.plugins.provisioner.saving import BY_UID, VolumeSaver
+from csisidecar.plugins.provisioner.topology import StoredCluster
 from csisidecar.plugins.provisioner.unsaved import UnsavedReconciler
 from csisidecar.plugins.provisioner.volumes import VolumeReconciler
 from csisidecar.runtime import Controller, every, on_mapped
@@ -35,6 +40,7 @@ if TYPE_CHECKING:
 
     from csisidecar.kube import Attachment
     from csisidecar.plugin import PluginContext
+    from csisidecar.plugins.provisioner.topology import Cluster
     from csisidecar.runtime import Change, Store, Trigger
 
 WAITING_BY_CLASS = "waiting by class"
@@ -98,6 +104,7 @@ class Provisioner:
                 metrics=metrics,
                 life=life,
                 identity=self._identity,
+                cluster=self._find_cluster(ctx),
             ),
             triggers=[
                 on_mapped(claims, lambda claim: (claim.uid,), when=_claim_matters(memory), deletes=True),
@@ -137,6 +144,12 @@ class Provisioner:
             resync_s=settings.resync_s,
         )
         return [claim_controller, volume_controller, unsaved]
+
+    def _find_cluster(self, ctx: PluginContext) -> Cluster | None:
+        """The nodes, where the driver says that volumes are not usable everywhere and nobody turned that off."""
+        if not (self.settings.topology and ctx.driver.has_plugin("VOLUME_ACCESSIBILITY_CONSTRAINTS")):
+            return None
+        return StoredCluster(ctx.driver.name, ctx.stores.get(CSI_NODES, CSINode), ctx.stores.get(NODES, Node))
 
 
 def _class_waited_for(driver_name: str) -> Callable[[Claim], Sequence[str]]:

@@ -7,16 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from csisidecar.plugins.provisioner import names
 from csisidecar.plugins.provisioner.data_source import SNAPSHOT
 
 if TYPE_CHECKING:
     from csisidecar.kube import Claim, ObjectRef, StorageClass, Volume
 
 
-def find_claim_refusal(
-    claim: Claim, storage_class: StorageClass, source: ObjectRef | None, driver_name: str, *, has_topology: bool
-) -> str:
+def find_claim_refusal(claim: Claim, storage_class: StorageClass, source: ObjectRef | None, driver_name: str) -> str:
     """Names the feature that the claim needs and this version lacks; empty when there is none.
 
     Args:
@@ -24,7 +21,6 @@ def find_claim_refusal(
         storage_class: its class.
         source: what its volume is to be filled from; populators are not asked about here.
         driver_name: who we are.
-        has_topology: whether the driver declares VOLUME_ACCESSIBILITY_CONSTRAINTS and that counts.
     """
     if source is not None:
         what = "restoring a VolumeSnapshot" if source.kind == SNAPSHOT else "cloning a PersistentVolumeClaim"
@@ -39,14 +35,6 @@ def find_claim_refusal(
             f"VolumeAttributesClass {claim.spec.volume_attributes_class_name}:"
             " volume attributes classes are not supported by this version of csisidecar"
         )
-    if has_topology and storage_class.allowed_topologies:
-        return (
-            f"allowedTopologies of storage class {storage_class.name}:"
-            " topology is not supported by this version of csisidecar"
-        )
-    node = names.find_selected_node(claim)
-    if has_topology and node:
-        return f"selected node {node}: topology is not supported by this version of csisidecar"
     return ""
 
 

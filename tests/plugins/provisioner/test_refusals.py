@@ -7,12 +7,10 @@ from typing import Any
 
 import pytest
 
-from csisidecar.config import ProvisionerSettings
 from tests.plugins.provisioner.world import DRIVER, World
 
 pytestmark = pytest.mark.looptime
 
-TOPOLOGY = frozenset({"CONTROLLER_SERVICE", "VOLUME_ACCESSIBILITY_CONSTRAINTS"})
 NODE = {"volume.kubernetes.io/selected-node": "node1"}
 SNAPSHOT = {"apiGroup": "snapshot.storage.k8s.io", "kind": "VolumeSnapshot", "name": "snap"}
 NOT_SUPPORTED = "is not supported by this version of csisidecar"
@@ -110,34 +108,6 @@ async def test_claim_is_told_why_and_the_driver_is_not_called(
     if "namespace" in claim.get("dataSourceRef", {}):
         source = ""
     assert world.numbers.total("controller_persistentvolumeclaim_provision_failed_total", "fast", source) == 1
-
-
-@pytest.mark.parametrize(
-    ("storage_class", "annotations", "feature"),
-    [
-        ({}, NODE, "selected node node1"),
-        ({"allowedTopologies": [{"matchLabelExpressions": [{"key": "zone", "values": ["a"]}]}]}, {}, "allowedTopo"),
-    ],
-)
-async def test_topology_is_refused_only_if_the_driver_declares_it_and_the_gate_is_on(
-    storage_class: dict[str, Any], annotations: dict[str, str], feature: str
-) -> None:
-    for capabilities, gate, refused in (
-        (TOPOLOGY, True, True),
-        (TOPOLOGY, False, False),
-        (frozenset({"CONTROLLER_SERVICE"}), True, False),
-    ):
-        world = World(
-            settings=ProvisionerSettings(topology=gate), plugin_capabilities=capabilities, topology={"zone": "a"}
-        )
-        world.add_class(**storage_class)
-        world.add_claim(annotations=annotations)
-        await world.run()
-        assert bool(world.warnings()) is refused
-        assert len(world.calls()) == (0 if refused else 1)
-        if refused:
-            assert feature in world.warnings()[0]
-            assert "topology is not supported by this version" in world.warnings()[0]
 
 
 async def test_in_tree_class_of_a_migrated_driver_is_refused_by_name() -> None:
