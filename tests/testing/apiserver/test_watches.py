@@ -117,6 +117,16 @@ async def test_forgotten_revision_is_an_error_line_and_never_a_gap(client: Clien
         assert await watch.take(1) == [("ADDED", "c")]
 
 
+async def test_compaction_forgets_quiet_kinds_too(client: Client, api: FakeAPIServer) -> None:
+    await client.post(VAS, attachment())
+    start = await revision(client, VAS)
+    await client.post(PVS, volume())
+    api.compact()
+    for path in (VAS, f"{STORAGE}/csinodes"):
+        async with client.watch(path, resourceVersion=start) as watch:
+            assert [line["object"]["code"] for line in await watch.rest()] == [410]
+
+
 async def test_bounded_history_forgets_by_itself(session: aiohttp.ClientSession) -> None:
     async with FakeAPIServer(history=10) as api:
         client = Client(api.url, session)
