@@ -149,15 +149,15 @@ def termination_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 async def test_a_lost_driver_leaves_its_message_for_the_pods_status(termination_log: Path) -> None:
-    termination_log.touch()  # noqa: ASYNC240 - a test's own file
+    termination_log.touch()
     work = Work(error=DriverLostError("Lost connection to CSI driver, exiting"))
     assert (await hosted(work))[0] == 1
-    assert termination_log.read_text() == "Lost connection to CSI driver, exiting"  # noqa: ASYNC240
+    assert termination_log.read_text() == "Lost connection to CSI driver, exiting"
 
 
 async def test_no_termination_log_is_made_outside_a_pod(termination_log: Path) -> None:
     await hosted(Work(error=DriverLostError("gone")))
-    assert not termination_log.exists()  # noqa: ASYNC240
+    assert not termination_log.exists()
 
 
 def in_a_loop(check: Callable[[], int]) -> int:
