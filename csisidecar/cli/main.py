@@ -31,10 +31,12 @@ class _Command:
     Attributes:
         shown: the command as messages name it.
         mode: the mode of a drop-in; empty for `csisidecar run`.
+        is_process: whether this is what the process was started for, rather than a call from a program.
     """
 
     shown: str
     mode: str = ""
+    is_process: bool = False
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -62,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"csisidecar {VERSION}")
         return OK
     if first == "run":
-        return _run(_Command(shown="csisidecar"), rest)
+        return _run(_Command(shown="csisidecar", is_process=argv is None), rest)
     if first in helptext.COMMANDS:
         from csisidecar.cli import demo  # the demo's parts are not wanted in production
 
@@ -89,7 +91,7 @@ def provisioner_main(argv: Sequence[str] | None = None) -> int:
 def _drop_in(mode: str, argv: Sequence[str] | None) -> int:
     words = sys.argv[1:] if argv is None else argv
     shown = sys.argv[0] if argv is None else f"csi-{mode}"
-    return _run(_Command(shown=shown, mode=mode), words)
+    return _run(_Command(shown=shown, mode=mode, is_process=argv is None), words)
 
 
 def _run(command: _Command, words: Sequence[str]) -> int:
@@ -126,10 +128,10 @@ def _run(command: _Command, words: Sequence[str]) -> int:
         if isinstance(error, UsageError) and report is not _log_reason:
             _hint(command)
         return code_for(error, modes)
-    return _host(launch, report)
+    return _host(launch, report, ends_process=command.is_process)
 
 
-def _host(launch: Launch, report: Callable[[str], None]) -> int:
+def _host(launch: Launch, report: Callable[[str], None], *, ends_process: bool) -> int:
     """Run what `launch` describes until it ends; the exit code."""
     from csisidecar.cli.process import host, run_loop
 
@@ -139,7 +141,7 @@ def _host(launch: Launch, report: Callable[[str], None]) -> int:
         logger.info("Starting", extra={"version": VERSION, "modes": ",".join(launch.modes)})
         return Sidecar(launch.config, plugins=launch.plugins())
 
-    return run_loop(host(make, launch.modes, report))
+    return run_loop(host(make, launch.modes, report, ends_process=ends_process))
 
 
 def _show_help(command: _Command) -> None:

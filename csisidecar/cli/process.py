@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import logging
 import os
 import signal
@@ -50,7 +51,9 @@ def run_loop(main: Coroutine[Any, Any, int]) -> int:
         return runner.run(main)
 
 
-async def host(make: Callable[[], Hosted], modes: Sequence[str], report: Callable[[str], None]) -> int:
+async def host(
+    make: Callable[[], Hosted], modes: Sequence[str], report: Callable[[str], None], *, ends_process: bool = False
+) -> int:
     """Run what `make` returns until it ends or a signal ends it; the exit code.
 
     The first SIGTERM or SIGINT drains, the second aborts. Signals are taken before `make` is called, because
@@ -60,6 +63,7 @@ async def host(make: Callable[[], Hosted], modes: Sequence[str], report: Callabl
         make: builds what is run; may raise as a run may.
         modes: what runs, for the exit code.
         report: told the reason of a bad end, on one line.
+        ends_process: whether nothing but the end of the process follows; then another stop signal ends it at once.
     """
     loop = asyncio.get_running_loop()
     signals = _Signals(asyncio.current_task())
@@ -89,6 +93,10 @@ async def host(make: Callable[[], Hosted], modes: Sequence[str], report: Callabl
         signals.close()
         for number in _STOP_SIGNALS:
             loop.remove_signal_handler(number)
+            if ends_process and signals.count:
+                signal.signal(number, lambda *_: os._exit(FAILED))
+                # The interpreter takes a tenth of a second to end, without handlers: the code stands by then.
+                atexit.register(signal.signal, number, signal.SIG_IGN)
     return FAILED if signals.count > 1 else OK
 
 

@@ -110,6 +110,7 @@ class Controller(Generic[K]):
         self._resumed.set()
         self._broken: asyncio.Future[None] | None = None
         self._in_flight: set[K] = set()
+        self._is_drained = False
 
     @property
     def in_flight(self) -> frozenset[K]:
@@ -134,7 +135,8 @@ class Controller(Generic[K]):
         self._resumed.set()
 
     def drain(self) -> None:
-        """Take no more keys; `run` returns when the attempts in flight have ended."""
+        """Take no more keys, ever; `run` returns when the attempts in flight have ended, a later one at once."""
+        self._is_drained = True
         if self._queue is not None:
             self._queue.close()
         self._resumed.set()
@@ -147,6 +149,8 @@ class Controller(Generic[K]):
 
         **Cancellation** cancels the attempts in flight.
         """
+        if self._is_drained:
+            return
         queue = self._queue = WorkQueue(self._queue_name, clock=host.clock, observer=host.observer)
         self._failures.clear()
         self._held_back.clear()

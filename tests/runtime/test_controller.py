@@ -332,6 +332,15 @@ async def test_drain_lets_attempts_in_flight_end_and_takes_no_more() -> None:
     assert ended == ["a"]
 
 
+async def test_drain_before_the_start_lets_nothing_start() -> None:
+    world, reconciler = World(), Scripted()
+    world.api.put("a")
+    async with world.running(reconciler) as controller:
+        controller.drain()  # the task exists and has not had its first turn
+        await asyncio.sleep(1)
+        assert reconciler.calls == []
+
+
 async def test_failing_predicate_ends_the_controller_and_not_the_informer() -> None:
     world = World()
     world.api.put("a")
