@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-TURN_S = 2.0
+TURN_S = 5.0
 """How long after a volume's deletion the finalizers listed before ours are given to leave first.
 
 A finalizer is taken off by its place in the list. Several controllers answer a deletion at the same moment; if each

@@ -101,7 +101,7 @@ async def test_finalizer_listed_before_ours_that_stays_is_not_waited_for_long() 
     world = World(volume(finalizers=["stays", FINALIZER]))
     async with world.running():
         world.api.delete(PV)
-        await asyncio.sleep(1.5)
+        await asyncio.sleep(4.5)
         assert world.pv["metadata"]["finalizers"] == ["stays", FINALIZER]
         await asyncio.sleep(1)
     assert world.pv["metadata"]["finalizers"] == ["stays"]
