@@ -29,11 +29,11 @@ from csisidecar.demo.bulk import live_many
 from csisidecar.demo.controllers import ControllersOptions
 from csisidecar.demo.controllers import serve as serve_controllers
 from csisidecar.demo.observer import Observer
-from csisidecar.demo.props import CLASS, NODE, build_claim, build_class, ensure_cluster
+from csisidecar.demo.props import CLASS, NODE, WAITING_CLASS, build_claim, build_class, build_pod, ensure_cluster
 from csisidecar.kube import KubeClient, connect
 from csisidecar.runtime import background
 from csisidecar.testing.apiserver import FakeAPIServer
-from csisidecar.testing.driver import FakeDriver
+from csisidecar.testing.driver import DriverSettings, FakeDriver
 from tests.whole.processes import eventually
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ pytestmark = [pytest.mark.whole, pytest.mark.timeout(90)]
 
 RBAC = Path(__file__).parents[2] / "examples" / "deployment" / "rbac.yaml"
 NAMESPACE = "csi-hostpath"
+PLACE = "topology.csi.demo/place"
 ACCOUNT = f"system:serviceaccount:{NAMESPACE}:csi-hostpath"
 PLUGINS: Mapping[str, type[Attacher | Provisioner]] = {"attacher": Attacher, "provisioner": Provisioner}
 
@@ -51,7 +52,8 @@ WATCHED: Mapping[str, set[str]] = {
     "persistentvolumes": {"attacher", "provisioner"},
     "storageclasses": {"provisioner"},
     "volumeattachments": {"attacher", "provisioner"},
-    "csinodes": {"attacher"},
+    "csinodes": {"attacher", "provisioner"},
+    "nodes": {"provisioner"},
 }
 """Kind → modes that watch it."""
 
@@ -118,8 +120,12 @@ def as_in_rules(resource: str) -> str:
 
 async def live(rbac: Path, accounts: Mapping[str, Sequence[str]], tmp_path: Path) -> World:
     """Run a Sidecar for each account, with its modes, through what volumes live through; returns the audit."""
+    settings = DriverSettings(
+        plugin_capabilities=frozenset({"CONTROLLER_SERVICE", "VOLUME_ACCESSIBILITY_CONSTRAINTS"}),
+        topology={PLACE: "here"},
+    )
     driver = FakeDriver(
-        trouble=["CreateVolume:Internal=first x2", "ControllerPublishVolume:Internal=first x2"],
+        settings, trouble=["CreateVolume:Internal=first x2", "ControllerPublishVolume:Internal=first x2"]
     )
     name, clock = driver.settings.name, SystemClock()
     async with AsyncExitStack() as stack:
@@ -130,6 +136,10 @@ async def live(rbac: Path, accounts: Mapping[str, Sequence[str]], tmp_path: Path
         session = await stack.enter_async_context(connect(KubeConfig(kubeconfig=str(admin))))
         client = KubeClient(session)
         await ensure_cluster(client, driver=name, nodes={NODE: driver.settings.node_id})
+        server.objects.edit("nodes", NODE, lambda it: it["metadata"]["labels"].update({PLACE: "here"}))
+        entry = {"name": name, "nodeID": settings.node_id, "topologyKeys": [PLACE]}
+        for drivers in ([], [entry]):  # an entry that is there cannot be changed
+            server.objects.edit("csinodes", NODE, lambda it, given=drivers: it["spec"].update(drivers=given))
         secret = {"metadata": {"name": "key", "namespace": "default"}, "apiVersion": "v1", "kind": "Secret"}
         server.objects.create(secret | {"data": {"user": "YWRtaW4="}})
         with_secrets = build_class("with-secrets", name)
@@ -151,6 +161,7 @@ async def live(rbac: Path, accounts: Mapping[str, Sequence[str]], tmp_path: Path
         controllers = serve_controllers(ControllersOptions(kubeconfig=str(admin)))
         async with background(controllers, name="controllers"), Observer.opened(client, clock) as observer:
             await live_many(client, observer, count=1, timeout_s=20, storage_class="with-secrets")
+            await change_the_node(server, driver)
         await lose_a_volume(server, name)
         for sidecar in sidecars:
             sidecar.stop()
@@ -186,6 +197,19 @@ async def start(
     sidecar = Sidecar(config, plugins=plugins)
     await stack.enter_async_context(background(sidecar.run(), name=f"sidecar {modes}"))
     return sidecar
+
+
+async def change_the_node(server: FakeAPIServer, driver: FakeDriver) -> None:
+    """A node without room for a volume: its claim goes back to the scheduler, the one time when a claim is written."""
+    driver.trouble.add("CreateVolume:ResourceExhausted=full x1")
+    server.objects.create(build_claim("mover", storage_class=WAITING_CLASS))
+    server.objects.create(build_pod("mover", "mover"))
+
+    def is_bound() -> bool:
+        claim = server.objects.get("persistentvolumeclaims", "mover", "default")
+        return claim is not None and claim["status"].get("phase") == "Bound"
+
+    await eventually(is_bound, 20)
 
 
 async def lose_a_volume(server: FakeAPIServer, driver: str) -> None:
