@@ -436,7 +436,8 @@ class _Lease:
             raise UnreachableError(text, verb=verb, resource=LEASES.full_name, name=self.place) from error
 
     def _is_ours(self, spec: Mapping[str, Any]) -> bool:
-        return spec.get("holderIdentity") == self._identity and spec.get("renewTime") in self._attempts
+        written = spec.get("renewTime")
+        return spec.get("holderIdentity") == self._identity and isinstance(written, str) and written in self._attempts
 
     def _observe(self, found: Mapping[str, Any]) -> None:
         """Remember since when the record has not moved. Any write counts, also one that changed no time."""
@@ -476,7 +477,8 @@ class _Lease:
         if not self._is_ours(old):
             spec["acquireTime"] = text
             changes_holder = old.get("holderIdentity") != self._identity
-            spec["leaseTransitions"] = int(old.get("leaseTransitions") or 0) + changes_holder
+            transitions = old.get("leaseTransitions")
+            spec["leaseTransitions"] = (transitions if isinstance(transitions, int) else 0) + changes_holder
         request = self._client.update(LEASES, self._with(found, spec))
         self._confirm(await self._bounded("update", request), sent_s)
 

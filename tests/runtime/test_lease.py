@@ -578,6 +578,15 @@ async def test_whole_record_of_another_shape_is_waited_for_and_not_fatal() -> No
     assert api.spec()["leaseTransitions"] == 1
 
 
+async def test_record_of_wrong_types_is_taken_over_and_not_fatal() -> None:
+    api = LeaseAPI()
+    api.edit(holderIdentity="me", leaseDurationSeconds="long", renewTime=[], leaseTransitions="many")
+    me = elector(api, "me")
+    await me.campaign()
+    assert now() >= 15
+    assert api.spec()["leaseTransitions"] == 0
+
+
 def test_names_are_sanitised_as_the_go_sidecars_do() -> None:
     table = {
         "csi.test.io": "csi-test-io",
