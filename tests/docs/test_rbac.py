@@ -138,8 +138,9 @@ async def live(rbac: Path, accounts: Mapping[str, Sequence[str]], tmp_path: Path
         await ensure_cluster(client, driver=name, nodes={NODE: driver.settings.node_id})
         server.objects.edit("nodes", NODE, lambda it: it["metadata"]["labels"].update({PLACE: "here"}))
         entry = {"name": name, "nodeID": settings.node_id, "topologyKeys": [PLACE]}
-        for drivers in ([], [entry]):  # an entry that is there cannot be changed
-            server.objects.edit("csinodes", NODE, lambda it, given=drivers: it["spec"].update(drivers=given))
+        # An entry that is there cannot be changed, only made anew.
+        server.objects.edit("csinodes", NODE, lambda it: it["spec"].update(drivers=[]))
+        server.objects.edit("csinodes", NODE, lambda it: it["spec"].update(drivers=[entry]))
         secret = {"metadata": {"name": "key", "namespace": "default"}, "apiVersion": "v1", "kind": "Secret"}
         server.objects.create(secret | {"data": {"user": "YWRtaW4="}})
         with_secrets = build_class("with-secrets", name)
