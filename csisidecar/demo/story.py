@@ -160,14 +160,20 @@ def _summarize(stage: Stage, teller: Teller, records: Sequence[AuditRecord], tot
 
 
 def count_requests(records: Iterable[AuditRecord], agent: str = SIDECAR_AGENT) -> Counter[tuple[str, str]]:
-    """(verb, resource) → requests of the sidecar; reading, watching and Leases belong to no one volume."""
+    """(verb, resource) → requests of the sidecar; reading, watching, Leases and their Events belong to no volume."""
     return Counter(
         (record.verb, record.resource)
         for record in records
         if record.user_agent == agent
         and record.verb not in ("list", "watch")
         and not record.resource.startswith("leases")
+        and not _is_about_a_lease(record)
     )
+
+
+def _is_about_a_lease(record: AuditRecord) -> bool:
+    body = record.body if isinstance(record.body, dict) else {}
+    return record.resource == "events" and (body.get("involvedObject") or {}).get("kind") == "Lease"
 
 
 async def _keep(stage: Stage, teller: Teller) -> None:
