@@ -175,6 +175,12 @@ class ProvisionerSettings(PluginSettings):
     """``--immediate-topology``."""
     topology: bool = True
     """Gate ``Topology``."""
+    cloning_protection_threads: int = 1
+    """Claims at a time whose finalizer against deletion during a clone is taken off.
+    ``--cloning-protection-threads``."""
+    snapshot_orphan_sweep_interval_s: float = 300.0
+    """Pause between two looks for left-over finalizers on snapshots; 0 or less: none.
+    ``--snapshot-orphan-sweep-interval``."""
 
     def __post_init__(self) -> None:
         PluginSettings.__post_init__(self)
@@ -188,6 +194,7 @@ class ProvisionerSettings(PluginSettings):
                 f"--volume-name-uuid-length={length} is impossible: a UID has 32 characters;"
                 " give 1 to 32, or -1 for all"
             )
+        _positive(self.cloning_protection_threads, "cloning-protection-threads", "no finalizer would ever be removed")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

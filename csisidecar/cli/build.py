@@ -310,6 +310,8 @@ def _settings(values: Values, mode: str, options: Mapping[str, str]) -> PluginSe
             strict_topology=values.get("strict-topology"),
             immediate_topology=values.get("immediate-topology"),
             topology=gates.is_on("Topology", enabled),
+            cloning_protection_threads=values.get("cloning-protection-threads"),
+            snapshot_orphan_sweep_interval_s=values.get("snapshot-orphan-sweep-interval"),
         )
     return PluginSettings(**common)
 

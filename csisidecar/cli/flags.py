@@ -334,7 +334,6 @@ FLAGS: tuple[Flag, ...] = (
         text="With a selected node, ask the driver for that node's topology only.",
         user="false",
         go=_PROVISIONER,
-        state=State.NOT_BUILT,
     ),
     Flag(
         name="immediate-topology",
@@ -344,7 +343,6 @@ FLAGS: tuple[Flag, ...] = (
         text="Without a selected node, ask for the topology of the whole cluster rather than for none.",
         user="true",
         go=_PROVISIONER,
-        state=State.NOT_BUILT,
     ),
     Flag(
         name="cloning-protection-threads",
@@ -354,7 +352,6 @@ FLAGS: tuple[Flag, ...] = (
         text="Claims worked on at a time by the keeper of the finalizer on sources of clones.",
         user="1",
         go=_PROVISIONER,
-        state=State.NOT_BUILT,
     ),
     Flag(
         name="snapshot-orphan-sweep-interval",
@@ -364,7 +361,6 @@ FLAGS: tuple[Flag, ...] = (
         text="How often left-over finalizers on snapshots are looked for; 0 turns it off.",
         user="5m",
         go=_PROVISIONER,
-        state=State.NOT_BUILT,
     ),
     Flag(
         name="enable-capacity",

@@ -57,6 +57,7 @@ from csisidecar.kube.resources import (
     STORAGE_CLASSES,
     VOLUME_ATTACHMENTS,
     VOLUME_ATTRIBUTES_CLASSES,
+    VOLUME_SNAPSHOTS,
     ObjectKey,
     Resource,
 )
@@ -78,6 +79,7 @@ __all__ = [
     "STORAGE_CLASSES",
     "VOLUME_ATTACHMENTS",
     "VOLUME_ATTRIBUTES_CLASSES",
+    "VOLUME_SNAPSHOTS",
     "Attachment",
     "AttachmentError",
     "AttachmentSource",

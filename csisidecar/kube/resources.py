@@ -74,4 +74,7 @@ CSI_NODES = _storage("csinodes", "CSINode")
 CSI_DRIVERS = _storage("csidrivers", "CSIDriver")
 CSI_STORAGE_CAPACITIES = _storage("csistoragecapacities", "CSIStorageCapacity", namespaced=True)
 VOLUME_ATTRIBUTES_CLASSES = _storage("volumeattributesclasses", "VolumeAttributesClass")
+VOLUME_SNAPSHOTS = Resource(
+    group="snapshot.storage.k8s.io", version="v1", plural="volumesnapshots", kind="VolumeSnapshot", namespaced=True
+)
 LEASES = Resource(group="coordination.k8s.io", version="v1", plural="leases", kind="Lease", namespaced=True)

@@ -14,6 +14,12 @@ if TYPE_CHECKING:
 FINALIZER = "external-provisioner.volume.kubernetes.io/finalizer"
 """On every PV we make; it goes last, when the volume behind the PV is gone."""
 
+CLONING_FINALIZER = "provisioner.storage.kubernetes.io/cloning-protection"
+"""On the claim that a volume is being cloned from."""
+
+SNAPSHOT_FINALIZER = "provisioner.storage.kubernetes.io/volumesnapshot-as-source-protection"
+"""On the VolumeSnapshot that a volume is being restored from."""
+
 PROVISIONED_BY = "pv.kubernetes.io/provisioned-by"
 MIGRATED_TO = "pv.kubernetes.io/migrated-to"
 STORAGE_PROVISIONER = "volume.kubernetes.io/storage-provisioner"

@@ -30,6 +30,7 @@ from csisidecar.plugins.provisioner.memory import Memory
 from csisidecar.plugins.provisioner.metrics import ProvisionerMetrics
 from csisidecar.plugins.provisioner.saving import BY_UID, VolumeSaver
 from csisidecar.plugins.provisioner.topology import StoredCluster
+from csisidecar.plugins.provisioner.unprotect import unprotecting_controllers
 from csisidecar.plugins.provisioner.unsaved import UnsavedReconciler
 from csisidecar.plugins.provisioner.volumes import VolumeReconciler
 from csisidecar.runtime import Controller, every, on_mapped
@@ -143,7 +144,12 @@ class Provisioner:
             backoff=backoff,
             resync_s=settings.resync_s,
         )
-        return [claim_controller, volume_controller, unsaved]
+        return [
+            claim_controller,
+            volume_controller,
+            unsaved,
+            *unprotecting_controllers(ctx, settings, memory, claims, backoff),
+        ]
 
     def _find_cluster(self, ctx: PluginContext) -> Cluster | None:
         """The nodes, where the driver says that volumes are not usable everywhere and nobody turned that off."""

@@ -23,7 +23,7 @@ from csisidecar.runtime import EventRecorder, Host, Stores, note_write
 from csisidecar.testing.apiserver.answers import WholeObjects
 from csisidecar.testing.apiserver.fake import Objects
 from csisidecar.testing.apiserver.kinds import Kinds
-from csisidecar.testing.apiserver.listing import ListOptions
+from csisidecar.testing.apiserver.listing import ListOptions, page
 from csisidecar.testing.apiserver.patching import json_patch, merge_patch
 from csisidecar.testing.apiserver.registry import DeleteOptions, Registry
 from csisidecar.testing.apiserver.requests import Target, find_target
@@ -102,12 +102,13 @@ class MemoryAPI:
         assert target is not None, path
         given = json.loads(body) if body else None
         name = target.name or (given or {}).get("metadata", {}).get("name", "")
-        self.requests.append((target.verb, f"{target.spec.plural}/{name}", given))
+        if target.verb != "list":
+            self.requests.append((target.verb, f"{target.spec.plural}/{name}", given))
         trouble = self._strike(target)
         if trouble is not None and not trouble.applied:
             return self._disturb(trouble)
         try:
-            answer = self._answer(target, given)
+            answer = self._list(target, dict(query)) if target.verb == "list" else self._answer(target, given)
         except Refusal as refusal:
             return Response(status=refusal.code, headers={}, body=json.dumps(refusal.body()).encode())
         return answer if trouble is None else self._disturb(trouble)
@@ -125,6 +126,11 @@ class MemoryAPI:
         headers = {"Retry-After": str(trouble.retry_after_s)} if trouble.retry_after_s else {}
         status = {"kind": "Status", "apiVersion": "v1", "message": trouble.message, "code": trouble.status}
         return Response(status=trouble.status, headers=headers, body=json.dumps(status).encode())
+
+    def _list(self, target: Target, query: Mapping[str, str]) -> Response:
+        options = ListOptions.read(query, target.spec, self.store.table(target.spec).selectable)
+        found = page(self.store, target.spec, target.namespace, options)
+        return Response(status=200, headers={}, body=WholeObjects(target.spec).many(found.items, found.meta()))
 
     def _answer(self, target: Target, given: Any) -> Response:
         spec, namespace, name = target.spec, target.namespace, target.name
