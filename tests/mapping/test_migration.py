@@ -198,6 +198,19 @@ def test_view_and_json_are_found_by_their_source(one: migration.Migration) -> No
     assert migration.find_by_volume(msgspec.convert(given, Volume)) is one
 
 
+@pytest.mark.parametrize("one", migration.MIGRATIONS, ids=lambda one: one.driver)
+def test_absent_and_empty_texts_are_the_same(one: migration.Migration) -> None:
+    """The API server always writes a source's required fields; what writes JSON by hand may not."""
+    required = ("volumeID", "pdName", "diskURI", "diskName", "shareName", "volumePath")
+    empty = dict.fromkeys(required, "")
+    always = {"secretName": "s", "secretNamespace": "n"} if one.source_field == "azureFile" else {}
+
+    def translated(source: dict[str, Any]) -> Any:
+        return migration.volume_to_csi({"spec": {one.source_field: source | always}})["spec"]["csi"]
+
+    assert translated({}) == translated(empty)
+
+
 def test_csi_s_own_volume_is_nobody_s_to_migrate() -> None:
     given = {"metadata": {"name": "pv-1"}, "spec": {"csi": {"driver": "ebs.csi.aws.com", "volumeHandle": "vol-1"}}}
 

@@ -92,7 +92,7 @@ def test_gce_handle_comes_back_with_the_help_of_a_node(disk: str, project: str, 
     )
     back = there_and_back(pv)["spec"]["csi"]["volumeHandle"]
 
-    assert back == handle.replace(project, "UNSPECIFIED", 1)
+    assert back == f"projects/UNSPECIFIED/{place}/disks/{disk}"
     node = f"projects/{project}/zones/{zones[-1]}/instances/n"
     assert migration.complete_handle("pd.csi.storage.gke.io", back, node) == handle
 

@@ -72,7 +72,7 @@ class Zones:
         zone, region = _keys_in_use(affinity, labels)
         affinity = _rename(affinity, self.key, zone)
         labels = dict(labels)
-        if self.region_of is not None and _terms(affinity):
+        if self.region_of is not None:
             affinity = _with_region(affinity, zone, region, self.region_of)
             regions = _values(affinity, region)
             if len(regions) == 1:
