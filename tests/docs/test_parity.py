@@ -69,6 +69,7 @@ def test_every_row_says_whether_it_is_the_same() -> None:
     assert [row for row, _, verdict, _ in rows() if not verdict.startswith(words)] == []
 
 
+@pytest.mark.parity("A-TRIVIAL-02")
 @pytest.mark.whole
 async def test_attacher_without_attach_watches_attachments_alone(tmp_path: Path) -> None:
     driver = FakeDriver(DriverSettings(controller_capabilities=frozenset({"CREATE_DELETE_VOLUME"})))

@@ -21,6 +21,7 @@ def mode_of(capability: VolumeCapability) -> Mode:
     return capability.access_mode.mode
 
 
+@pytest.mark.parity("A-ATTACH-07")
 @pytest.mark.parametrize(
     ("modes", "plain", "with_multi_writer"),
     [
@@ -64,6 +65,7 @@ def test_attach_refuses_modes_that_csi_cannot_say(modes: list[str] | None, text:
         assert str(caught.value) == text
 
 
+@pytest.mark.parity("A-ATTACH-08")
 @pytest.mark.parametrize("mode", ["Filesystem", None, ""])
 def test_filesystem_volumes_carry_type_and_options_in_order(mode: str | None) -> None:
     capability = attach([RWO], mode=mode)

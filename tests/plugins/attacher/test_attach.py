@@ -55,6 +55,7 @@ async def test_attach_takes_three_writes_in_order_and_one_publish() -> None:
     assert not [r for r in world.api.requests if r.method == "GET"]
 
 
+@pytest.mark.parity("A-ATTACH-01")
 async def test_finalizers_and_node_id_are_saved_before_the_driver_is_called() -> None:
     world = World(volume(), node(), attachment())
     seen: list[tuple[Any, Any, Any]] = []
@@ -73,6 +74,7 @@ async def test_finalizers_and_node_id_are_saved_before_the_driver_is_called() ->
     assert seen == [([FINALIZER], [FINALIZER], {NODE_ID: "nodeID1"})]
 
 
+@pytest.mark.parity("A-OWN-04")
 async def test_slow_watch_does_not_lead_to_a_second_publish() -> None:
     world = World(volume(), node(), attachment())
     world.api.lag_s = 0.3
@@ -81,6 +83,7 @@ async def test_slow_watch_does_not_lead_to_a_second_publish() -> None:
     assert world.api.writes() == [PV_PATCH, FV_PATCH, STATUS_PATCH]
 
 
+@pytest.mark.parity("A-OWN-05")
 async def test_own_marks_do_not_start_a_second_attempt_after_a_failure() -> None:
     world = World(volume(), node(), attachment(), retry_interval_start_s=1.0)
     world.driver.publish = [Answer(StatusCode.INTERNAL, "boom")] * 5
@@ -118,6 +121,7 @@ async def test_request_carries_everything_the_volume_says() -> None:
     assert capability.access_mode.mode == VolumeCapabilityAccessModeMode.MULTI_NODE_MULTI_WRITER
 
 
+@pytest.mark.parity("A-ATTACH-09")
 async def test_readonly_is_never_sent_to_a_driver_that_does_not_know_it() -> None:
     world = World(volume(csi={"readOnly": True}), node(), attachment(), default_fstype="ext4")
     await world.run()
@@ -128,6 +132,7 @@ async def test_readonly_is_never_sent_to_a_driver_that_does_not_know_it() -> Non
     assert request.volume_capability.mount.fs_type == "ext4"
 
 
+@pytest.mark.parity("A-ATTACH-11")
 async def test_inline_volume_attaches_without_touching_any_volume() -> None:
     inline = {"accessModes": ["ReadWriteOnce"], "csi": {"driver": DRIVER, "volumeHandle": "inline-handle"}}
     world = World(node(), attachment(pv=None, inline=inline))
@@ -243,6 +248,7 @@ REFUSED = [
 ]
 
 
+@pytest.mark.parity("A-ATTACH-04", "A-ATTACH-05")
 @pytest.mark.parametrize("case", REFUSED, ids=lambda case: case.name)
 async def test_attachment_that_cannot_be_attached_says_why_and_reaches_no_driver(case: Refused) -> None:
     world = World(*copy.deepcopy(case.objects))
@@ -266,6 +272,7 @@ CODES = [
 ]
 
 
+@pytest.mark.parity("A-ERROR-02", "A-ERROR-06")
 @pytest.mark.parametrize(("code", "message", "text"), CODES, ids=[c.label for c, _, _ in CODES])
 async def test_driver_error_shows_with_its_code_and_is_retried_until_it_succeeds(
     code: StatusCode, message: str, text: str
@@ -307,6 +314,7 @@ async def test_error_codes_can_be_switched_off() -> None:
     assert "errorCode" not in world.status["attachError"]
 
 
+@pytest.mark.parity("A-ERROR-03")
 async def test_repeated_error_moves_only_its_time() -> None:
     world = World(volume(), node(), attachment())
     world.driver.publish = [Answer(StatusCode.INTERNAL, "boom")] * 2
@@ -340,6 +348,7 @@ async def test_error_without_a_code_takes_the_earlier_code_away() -> None:
     assert "errorCode" not in world.status["attachError"]
 
 
+@pytest.mark.parity("A-ERROR-04")
 async def test_long_driver_message_is_cut_at_a_character_so_that_the_api_takes_it() -> None:
     world = World(volume(), node(), attachment())
     world.driver.publish = [Answer(StatusCode.INTERNAL, "ä" * 2000)]
@@ -350,6 +359,7 @@ async def test_long_driver_message_is_cut_at_a_character_so_that_the_api_takes_i
     assert message.endswith("ä")
 
 
+@pytest.mark.parity("A-OWN-01")
 async def test_attached_attachment_and_foreign_attachment_are_left_alone() -> None:
     attached = attachment(status={"attached": True})
     foreign = attachment("va2", attacher="other.driver")
@@ -359,6 +369,7 @@ async def test_attached_attachment_and_foreign_attachment_are_left_alone() -> No
     assert world.driver.calls == []
 
 
+@pytest.mark.parity("A-ATTACH-16")
 async def test_marks_that_are_right_are_not_written_again() -> None:
     world = World(
         volume(finalizers=[FINALIZER]), node(), attachment(finalizers=[FINALIZER], annotations={NODE_ID: "nodeID1"})
@@ -368,6 +379,7 @@ async def test_marks_that_are_right_are_not_written_again() -> None:
     assert world.status["attached"] is True
 
 
+@pytest.mark.parity("A-ATTACH-17")
 async def test_wrong_node_id_is_replaced_and_other_annotations_stay() -> None:
     world = World(
         volume(finalizers=[FINALIZER]), node(), attachment(annotations={NODE_ID: "old", "a/b": "c"}, finalizers=["x"])
@@ -386,6 +398,7 @@ async def test_annotation_that_the_store_leaves_out_is_not_lost() -> None:
     assert world.status["attached"] is True
 
 
+@pytest.mark.parity("A-ATTACH-03")
 async def test_two_attachments_of_one_volume_give_it_one_finalizer_and_both_attach() -> None:
     second = attachment("va2")
     second["spec"]["nodeName"] = "node2"
@@ -405,6 +418,7 @@ async def test_stale_error_of_an_earlier_process_is_cleared_by_the_success() -> 
     assert world.api.events() == [("Normal", "Attached", "pv1 is attached to node node1", 1)]
 
 
+@pytest.mark.parity("A-ATTACH-14")
 async def test_attachment_deleted_during_publish_is_marked_attached_then_unpublished() -> None:
     world = World(volume(), node(), attachment())
     world.driver.publish = [Answer(delay_s=5.0)]
@@ -419,6 +433,7 @@ async def test_attachment_deleted_during_publish_is_marked_attached_then_unpubli
     assert world.driver.published == set()
 
 
+@pytest.mark.parity("A-OWN-10")
 async def test_attachment_recreated_during_publish_does_not_get_the_result_of_the_old_one() -> None:
     world = World(volume(), node(), attachment())
     world.driver.publish = [Answer(delay_s=5.0, context={"device": "old"})]
@@ -451,6 +466,7 @@ async def test_attachment_recreated_before_its_marks_are_written_does_not_get_th
     assert world.driver.calls == ["publish"]
 
 
+@pytest.mark.parity("A-ATTACH-13")
 async def test_error_whose_saving_went_unanswered_is_cleared_although_no_store_shows_it() -> None:
     world = World(volume(), node(), attachment())
     world.driver.publish = [Answer(StatusCode.INTERNAL, "boom")]
@@ -460,6 +476,7 @@ async def test_error_whose_saving_went_unanswered_is_cleared_although_no_store_s
     assert world.status == {"attached": True, "attachmentMetadata": {"devicePath": "/dev/h1"}}
 
 
+@pytest.mark.parity("A-OWN-06")
 async def test_csinode_that_appears_wakes_the_waiting_attachment_at_once() -> None:
     world = World(volume(), attachment(), retry_interval_start_s=100.0)
     async with world.running():
@@ -499,6 +516,7 @@ async def test_refused_marks_without_permission_to_read_tell_the_refusal() -> No
     assert world.status["attachError"]["message"] == "could not save VolumeAttachment: webhook says no"
 
 
+@pytest.mark.parity("A-ATTACH-12")
 async def test_status_that_cannot_be_written_is_retried_with_another_publish_and_shown_by_an_event() -> None:
     world = World(volume(), node(), attachment())
     world.api.refuse("PATCH", "/va1/status", 500, "etcd is on fire")
@@ -512,6 +530,7 @@ async def test_status_that_cannot_be_written_is_retried_with_another_publish_and
     ]
 
 
+@pytest.mark.parity("A-ERROR-05")
 async def test_error_that_cannot_be_saved_changes_no_schedule_and_is_logged_beside_the_cause(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -540,6 +559,7 @@ async def test_throttled_request_waits_as_told_and_shows_nowhere(path_end: str) 
     assert ("csi_sidecar_outcomes_total", "attach", "failure") not in world.numbers.seen
 
 
+@pytest.mark.parity("A-ATTACH-10")
 async def test_secret_is_read_anew_at_each_attempt() -> None:
     world = World(volume(csi=_SECRET_REF), node(), attachment())
     async with world.running():
@@ -549,6 +569,7 @@ async def test_secret_is_read_anew_at_each_attempt() -> None:
     assert only_request(world).secrets == {"k": "v"}
 
 
+@pytest.mark.parity("A-METRIC-01")
 async def test_success_and_age_are_measured() -> None:
     world = World(volume(), node(), attachment())
     world.driver.publish = [Answer(StatusCode.INTERNAL, "boom")]
@@ -571,3 +592,33 @@ async def test_another_pv_finalizer_coming_meanwhile_is_kept() -> None:
         world.api.put(attachment("va2"))
         await asyncio.sleep(3)
     assert world.pv["metadata"]["finalizers"] == ["b", "a", FINALIZER]
+
+
+@pytest.mark.parity("A-OWN-07")
+async def test_attachment_made_again_under_its_old_name_starts_with_a_fresh_backoff() -> None:
+    world = World(volume(), node(), attachment())
+    world.driver.publish = [Answer(StatusCode.INTERNAL, "no")] * 9
+    async with world.running():
+        await asyncio.sleep(20)
+        world.api.edit(VA, lambda obj: obj["metadata"].update(finalizers=[], deletionTimestamp="2026-11-21T12:00:20Z"))
+        world.api.put(attachment())
+        await asyncio.sleep(5)
+    assert [round(at) for at in world.driver.times] == [0, 1, 3, 7, 15, 20, 21, 23]
+
+
+@pytest.mark.parity("A-OWN-09")
+async def test_volume_of_another_driver_is_attached_when_an_attachment_of_ours_names_it() -> None:
+    world = World(volume(csi={"driver": "another.csi.driver"}), node(), attachment())
+    await world.run()
+    assert world.status["attached"] is True
+
+
+@pytest.mark.parity("A-ATTACH-18")
+async def test_publish_context_that_the_api_refuses_is_told_by_an_event_and_publish_is_repeated() -> None:
+    world = World(volume(), node(), attachment())
+    world.api.refuse("PATCH", "/va1/status", 422, "status.attachmentMetadata: Too long", times=-1)
+    await world.run(8.0)
+    assert world.driver.calls == ["publish"] * 4
+    assert world.status == {"attached": False}
+    text = "failed to mark as attached: status.attachmentMetadata: Too long"
+    assert world.api.events() == [("Warning", "AttachFailed", text, 4)]

@@ -57,6 +57,7 @@ CASES = [
 ]
 
 
+@pytest.mark.parity("A-OWN-03")
 @pytest.mark.parametrize(("old", "new", "counts"), [c[1:] for c in CASES], ids=[c[0] for c in CASES])
 def test_which_changes_of_our_attachments_count(old: dict[str, Any], new: dict[str, Any], counts: bool) -> None:
     assert COUNTS(Change(view(old, version="1"), view(new, version="2"))) is counts

@@ -43,6 +43,7 @@ def only_request(world: World) -> ControllerUnpublishVolumeRequest:
     return request
 
 
+@pytest.mark.parity("A-DETACH-02")
 async def test_detach_is_one_unpublish_and_one_write_and_the_attachment_is_gone() -> None:
     world = World(volume(finalizers=[FINALIZER]), node(), leaving())
     await world.run(5.0)
@@ -62,6 +63,7 @@ async def test_attachment_held_by_another_finalizer_is_told_detached() -> None:
     assert world.status == {"attached": False}
 
 
+@pytest.mark.parity("A-DETACH-03")
 async def test_detached_status_that_cannot_be_written_stays_pending_until_it_lands() -> None:
     world = World(volume(), node(), leaving(finalizers=["other", FINALIZER]))
     world.api.refuse("PATCH", "/va1/status", 500, "etcd is on fire")
@@ -93,6 +95,7 @@ async def test_attachment_without_our_finalizer_is_left_alone(status: Object) ->
     assert world.driver.calls == []
 
 
+@pytest.mark.parity("A-DETACH-01")
 async def test_unattached_attachment_with_our_finalizer_is_unpublished_all_the_same() -> None:
     world = World(volume(), node(), leaving(status={"attached": False}))
     await world.run()
@@ -117,6 +120,7 @@ NODE_IDS = [
 ]
 
 
+@pytest.mark.parity("A-DETACH-05")
 @pytest.mark.parametrize("case", NODE_IDS, ids=lambda case: case.name)
 async def test_node_id_for_detach(case: NodeIds) -> None:
     annotations = {} if case.kept is None else {NODE_ID: case.kept}
@@ -182,6 +186,7 @@ async def test_detach_that_cannot_be_done_says_why_and_keeps_the_finalizer(case:
     assert world.api.events() == [("Warning", "DetachFailed", case.text, 1)]
 
 
+@pytest.mark.parity("A-DETACH-06")
 async def test_volume_being_deleted_is_detached() -> None:
     world = World(volume(deleted=True, finalizers=["x"]), node(), leaving())
     await world.run()
@@ -196,6 +201,7 @@ async def test_access_modes_do_not_matter_for_detach() -> None:
     assert VA not in world.api.objects
 
 
+@pytest.mark.parity("A-ERROR-01")
 @pytest.mark.parametrize("code", [StatusCode.NOT_FOUND, StatusCode.INTERNAL, StatusCode.UNIMPLEMENTED])
 async def test_driver_error_is_shown_without_a_code_keeps_the_finalizer_and_is_retried(code: StatusCode) -> None:
     world = World(volume(), node(), leaving())
@@ -222,6 +228,7 @@ async def test_detach_sends_the_secret_and_the_inline_handle() -> None:
     assert (only_request(world).volume_id, only_request(world).secrets) == ("inline", {"k": "v"})
 
 
+@pytest.mark.parity("A-DETACH-08")
 async def test_attachment_removed_by_force_during_unpublish_is_done() -> None:
     world = World(volume(), node(), leaving())
     world.driver.before = lambda: world.api.edit(VA, lambda obj: obj["metadata"].update(finalizers=[]))
@@ -247,6 +254,7 @@ async def test_finalizer_of_a_recreated_attachment_is_not_taken_off() -> None:
     assert world.status["attached"] is True
 
 
+@pytest.mark.parity("A-DETACH-04")
 async def test_finalizers_that_moved_meanwhile_cost_no_error() -> None:
     world = World(volume(), node(), leaving(finalizers=["other", FINALIZER]))
     world.driver.before = lambda: world.api.edit(VA, lambda obj: obj["metadata"].update(finalizers=[FINALIZER]))
@@ -256,6 +264,7 @@ async def test_finalizers_that_moved_meanwhile_cost_no_error() -> None:
     assert world.api.events() == []
 
 
+@pytest.mark.parity("A-DETACH-07")
 async def test_failed_publish_is_followed_by_an_unpublish() -> None:
     world = World(volume(), node(), attachment(), timeout_s=2.0)
     world.driver.publish = [Answer(delay_s=60.0)]

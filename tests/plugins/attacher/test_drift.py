@@ -113,6 +113,7 @@ DRIFTS = [
 ]
 
 
+@pytest.mark.parity("A-DRIFT-03", "A-DRIFT-06", "A-DRIFT-01", "A-DRIFT-02", "A-DRIFT-04")
 @pytest.mark.parametrize("case", DRIFTS, ids=lambda case: case.name)
 async def test_comparison(case: Drift) -> None:
     world = World(*copy.deepcopy(case.others), copy.deepcopy(case.attachment), capabilities=LISTING)
@@ -156,6 +157,7 @@ async def test_driver_that_never_lists_is_published_to_once_a_comparison_and_not
     assert world.numbers.seen.get(("csi_sidecar_end_to_end_seconds", "attach")) is None
 
 
+@pytest.mark.parity("A-DRIFT-07")
 async def test_republish_that_fails_shows_is_retried_by_the_backoff_and_cleared() -> None:
     world = World(volume(finalizers=[FINALIZER]), node(), settled(), capabilities=LISTING)
     world.driver.publish = [Answer(StatusCode.INTERNAL, "no"), Answer(StatusCode.INTERNAL, "no")]
@@ -168,6 +170,7 @@ async def test_republish_that_fails_shows_is_retried_by_the_backoff_and_cleared(
     assert world.status == ATTACHED
 
 
+@pytest.mark.parity("A-DRIFT-05", "A-DRIFT-05")
 async def test_csinode_gone_leaves_the_kept_node_id_and_no_error_on_an_attached_attachment() -> None:
     world = World(volume(finalizers=[FINALIZER]), settled(annotations={NODE_ID: "kept"}), capabilities=LISTING)
     await world.run(3.0)
@@ -175,6 +178,7 @@ async def test_csinode_gone_leaves_the_kept_node_id_and_no_error_on_an_attached_
     assert world.status == ATTACHED
 
 
+@pytest.mark.parity("A-DRIFT-04", "A-DRIFT-06")
 async def test_what_was_seen_of_an_attachment_says_nothing_of_a_new_one_of_its_name() -> None:
     world = World(volume(finalizers=[FINALIZER]), node(), settled(), capabilities=LISTING)
     world.driver.publish = [Answer(StatusCode.INTERNAL, "no")]
@@ -186,6 +190,7 @@ async def test_what_was_seen_of_an_attachment_says_nothing_of_a_new_one_of_its_n
     assert world.driver.calls == ["publish"]
 
 
+@pytest.mark.parity("A-DRIFT-08")
 async def test_attachment_that_is_attached_while_the_driver_lists_is_not_published_twice() -> None:
     world = World(volume(), node(), attachment(), capabilities=LISTING)
     world.driver.publish = [Answer(delay_s=2.0, context={"devicePath": "/dev/h1"})]
@@ -205,6 +210,7 @@ async def test_publish_in_flight_that_is_listed_already_is_not_repeated() -> Non
     assert world.driver.calls == ["publish"]
 
 
+@pytest.mark.parity("A-DRIFT-01")
 async def test_pause_is_counted_from_the_end_of_a_comparison_and_pages_are_asked_for_as_told() -> None:
     world = World(volume(finalizers=[FINALIZER]), node(), settled(), capabilities=LISTING, max_entries=7)
     world.driver.pages = {"": page_of([("x", "y")], next_token="more"), "more": page_of([THERE])}
@@ -246,6 +252,7 @@ BAD_LISTS = [
 ]
 
 
+@pytest.mark.parity("A-DRIFT-02", "A-DRIFT-03")
 @pytest.mark.parametrize("case", BAD_LISTS, ids=lambda case: case.name)
 async def test_bad_list_has_no_effect_and_the_next_comparison_comes_as_ever(
     case: BadList, caplog: pytest.LogCaptureFixture
@@ -266,6 +273,7 @@ async def test_bad_list_has_no_effect_and_the_next_comparison_comes_as_ever(
     assert world.status == ATTACHED
 
 
+@pytest.mark.parity("A-DRIFT-10")
 @pytest.mark.parametrize("lacking", ["LIST_VOLUMES", "LIST_VOLUMES_PUBLISHED_NODES", "PUBLISH_UNPUBLISH_VOLUME"])
 async def test_driver_without_one_of_the_capabilities_is_not_asked(lacking: str) -> None:
     world = World(volume(), node(), settled(), capabilities=LISTING - {lacking})

@@ -44,6 +44,7 @@ def failing(count: int, message: str = "no") -> list[Answer]:
     return [Answer(StatusCode.INTERNAL, f"{message} {i}") for i in range(1, count + 1)]
 
 
+@pytest.mark.parity("A-LATE-02", "A-LATE-03")
 async def test_until_the_timeout_every_message_is_the_drivers_alone_and_after_it_the_story_follows() -> None:
     world = late_world(bound(), node(), attachment())
     world.driver.publish = failing(99)
@@ -63,6 +64,7 @@ async def test_until_the_timeout_every_message_is_the_drivers_alone_and_after_it
     assert [round(at) for at in world.driver.times] == [0, 10, 20, 30, 40, 50, 60, 70]
 
 
+@pytest.mark.parity("A-LATE-01", "A-LATE-02")
 async def test_timeout_is_told_once_on_the_attachment_and_on_its_claim(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
     world = late_world(bound(), node(), attachment())
@@ -82,6 +84,7 @@ async def test_timeout_is_told_once_on_the_attachment_and_on_its_claim(caplog: p
     assert not [request for request in world.api.requests if "persistentvolumeclaims" in request.path]
 
 
+@pytest.mark.parity("A-LATE-04")
 async def test_hung_first_call_is_shown_once_in_the_empty_error_and_the_success_clears_it() -> None:
     world = late_world(bound(), node(), attachment(), timeout_s=200.0)
     world.driver.publish = [Answer(delay_s=100.0, context={"devicePath": "/dev/h1"})]
@@ -107,6 +110,7 @@ async def test_report_that_arrives_after_the_success_changes_nothing() -> None:
     assert world.status == {"attached": True}
 
 
+@pytest.mark.parity("A-LATE-01")
 @pytest.mark.parametrize("timeout_s", [0.0, 1000.0])
 async def test_no_timeout_and_one_not_reached_show_nowhere(timeout_s: float) -> None:
     world = late_world(bound(), node(), attachment(), volume_attachment_timeout_s=timeout_s)
@@ -125,6 +129,7 @@ async def test_message_with_the_story_is_cut_to_what_the_api_takes_at_a_characte
     assert len(message.encode()) in (1023, 1024)
 
 
+@pytest.mark.parity("A-ERROR-08")
 async def test_first_error_that_says_why_stands_in_the_event_and_before_the_timeout_only_there() -> None:
     world = late_world(volume(), node(), attachment())
     world.driver.publish = [

@@ -101,6 +101,7 @@ def in_tree(case: InTree, **more: Any) -> Object:
     return volume(**{"spec": spec, "labels": case.labels, "annotations": annotations, **more})
 
 
+@pytest.mark.parity("A-MIGRATE-01")
 @pytest.mark.parametrize("case", IN_TREE, ids=lambda case: case.driver)
 async def test_in_tree_volume_is_published_and_unpublished_as_its_successor_knows_it(case: InTree) -> None:
     world = World(
@@ -130,6 +131,7 @@ async def test_in_tree_volume_is_published_and_unpublished_as_its_successor_know
     assert len(world.numbers.seen["call", "ControllerUnpublishVolume", "true"]) == 1
 
 
+@pytest.mark.parity("A-MIGRATE-05")
 async def test_calls_for_volumes_that_were_always_csis_count_as_not_migrated() -> None:
     inline = {"csi": {"driver": PD, "volumeHandle": "i"}, "accessModes": ["ReadWriteOnce"]}
     world = World(
@@ -143,6 +145,7 @@ async def test_calls_for_volumes_that_were_always_csis_count_as_not_migrated() -
     assert len(world.numbers.seen["call", "ControllerPublishVolume", "false"]) == 2
 
 
+@pytest.mark.parity("A-MIGRATE-02")
 async def test_access_modes_that_the_successor_cannot_take_are_rewritten() -> None:
     spec = {"accessModes": ["ReadWriteMany", "ReadOnlyMany"], "gcePersistentDisk": {"pdName": "d"}}
     world = World(volume(spec=spec), node(driver=PD), attachment(attacher=PD), driver_name=PD)
@@ -154,6 +157,7 @@ async def test_access_modes_that_the_successor_cannot_take_are_rewritten() -> No
     assert request.volume_capability.access_mode.mode == 1
 
 
+@pytest.mark.parity("A-ATTACH-15", "A-ATTACH-17")
 async def test_volume_that_cannot_be_translated_gets_no_finalizer_and_says_why() -> None:
     driver = "ebs.csi.aws.com"
     pv = volume(spec={"accessModes": ["ReadWriteOnce"], "awsElasticBlockStore": {"volumeID": "aws://us-east-1a/x"}})
@@ -205,6 +209,7 @@ LISTED = [
 ]
 
 
+@pytest.mark.parity("A-MIGRATE-03")
 @pytest.mark.parametrize("case", LISTED, ids=lambda case: case.name)
 async def test_comparison_completes_the_handles_of_migrated_volumes(case: Listed) -> None:
     kept = {"finalizers": [finalizer_name(PD)], "annotations": {NODE_ID: case.node_id}, "status": {"attached": True}}
@@ -221,6 +226,7 @@ async def test_comparison_completes_the_handles_of_migrated_volumes(case: Listed
     assert len(world.numbers.seen["call", "ListVolumes", "None"]) == 1
 
 
+@pytest.mark.parity("A-MIGRATE-04")
 async def test_volume_whose_migration_was_switched_off_is_given_back_once_nothing_attaches_it() -> None:
     finalizer = finalizer_name(PD)
     held = volume(**_PLAIN, finalizers=["x", finalizer], annotations={MIGRATED_TO: PD})

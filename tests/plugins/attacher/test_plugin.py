@@ -15,6 +15,7 @@ from csisidecar.plugins.attachment_store import ForeignAttachmentsSlim
 from tests.plugins.attacher.world import DRIVER, Answer, World, attachment, node, volume
 
 
+@pytest.mark.parity("A-ATTACH-02")
 @pytest.mark.parametrize(
     ("driver", "finalizer"),
     [
@@ -43,6 +44,7 @@ def test_factory_wants_its_own_settings() -> None:
         factory(ProvisionerSettings())
 
 
+@pytest.mark.parity("A-OWN-02")
 def test_foreign_attachments_are_kept_as_names_only() -> None:
     obj = attachment(
         attacher="other", annotations={"a": "b"}, finalizers=["x"], status={"attached": True}, deleted=True
@@ -92,6 +94,7 @@ async def test_resync_of_a_settled_world_writes_nothing(settings: dict[str, Any]
     assert world.driver.calls == ["publish"]
 
 
+@pytest.mark.parity("A-OWN-08")
 @pytest.mark.looptime
 async def test_attachments_are_attached_side_by_side_up_to_the_number_of_workers() -> None:
     objects = [node()]

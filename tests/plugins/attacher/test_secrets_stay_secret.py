@@ -23,6 +23,7 @@ CASES = {
 }
 
 
+@pytest.mark.parity("A-ERROR-07")
 @pytest.mark.parametrize("case", CASES)
 async def test_no_secret_value_shows_anywhere(case: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(1)

@@ -15,6 +15,7 @@ def trivial(*objects: dict[str, Any]) -> World:
     return World(*objects, capabilities=frozenset({"CREATE_DELETE_VOLUME"}))
 
 
+@pytest.mark.parity("A-TRIVIAL-01")
 @pytest.mark.parametrize(
     "va",
     [

@@ -21,6 +21,7 @@ async def test_deleted_volume_without_attachments_loses_the_finalizer_and_goes()
     assert world.api.writes() == [PV_PATCH]
 
 
+@pytest.mark.parity("A-VOLUME-01")
 @pytest.mark.parametrize(
     "holder",
     [
@@ -53,6 +54,7 @@ async def test_inline_attachment_holds_no_volume() -> None:
     assert PV not in world.api.objects
 
 
+@pytest.mark.parity("A-VOLUME-05")
 @pytest.mark.parametrize(
     "pv",
     [volume(finalizers=[FINALIZER]), volume(deleted=True, finalizers=["other"])],
@@ -66,6 +68,7 @@ async def test_volume_that_has_nothing_to_give_back_is_left_alone(pv: dict[str, 
     assert world.api.writes() == []
 
 
+@pytest.mark.parity("A-VOLUME-04")
 @pytest.mark.parametrize(
     ("annotations", "kept"),
     [({}, False), ({MIGRATED_TO: "other"}, False), ({MIGRATED_TO: "csi.test.io"}, True)],
@@ -79,6 +82,7 @@ async def test_in_tree_volume_whose_migration_ended_is_given_back_alive(
     assert world.pv["metadata"]["finalizers"] == (["a", FINALIZER] if kept else ["a"])
 
 
+@pytest.mark.parity("A-VOLUME-03")
 async def test_finalizers_listed_before_ours_leave_first_and_nothing_is_refused() -> None:
     world = World(volume(finalizers=["kubernetes.io/pv-protection", "provisioner", FINALIZER]))
 
@@ -114,6 +118,7 @@ async def test_clock_ahead_of_or_behind_the_servers_holds_nothing_up() -> None:
         assert world.pv["metadata"]["finalizers"] == ["stays"]
 
 
+@pytest.mark.parity("A-VOLUME-02")
 async def test_every_copy_of_the_finalizer_goes() -> None:
     world = World(volume(deleted=True, finalizers=[FINALIZER, "x", FINALIZER]))
     await world.run(1.0)
