@@ -175,6 +175,10 @@ class ProvisionerSettings(PluginSettings):
     """``--immediate-topology``."""
     topology: bool = True
     """Gate ``Topology``."""
+    volume_attributes_class: bool | None = None
+    """Gate ``VolumeAttributesClass``; None: nobody set it, and it is on where the API server serves such classes."""
+    cross_namespace_data_source: bool = False
+    """Whether volumes may be filled from other namespaces. Gate ``CrossNamespaceVolumeDataSource``."""
     cloning_protection_threads: int = 1
     """Claims at a time whose finalizer against deletion during a clone is taken off.
     ``--cloning-protection-threads``."""

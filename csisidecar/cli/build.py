@@ -312,6 +312,8 @@ def _settings(values: Values, mode: str, options: Mapping[str, str]) -> PluginSe
             topology=gates.is_on("Topology", enabled),
             cloning_protection_threads=values.get("cloning-protection-threads"),
             snapshot_orphan_sweep_interval_s=values.get("snapshot-orphan-sweep-interval"),
+            volume_attributes_class=enabled.get("VolumeAttributesClass"),
+            cross_namespace_data_source=gates.is_on("CrossNamespaceVolumeDataSource", enabled),
         )
     return PluginSettings(**common)
 

@@ -19,20 +19,18 @@ class Gate:
         mode: the mode it belongs to; empty: both.
         default: without the flag.
         alpha: whether ``AllAlpha`` moves it.
-        built: whether it changes anything in this version.
     """
 
     mode: str
     default: bool
     alpha: bool = False
-    built: bool = True
 
 
 GATES: Mapping[str, Gate] = {
     "MutableCSINodeAllocatableCount": Gate(mode="attacher", default=True),
     "Topology": Gate(mode="provisioner", default=True),
-    "VolumeAttributesClass": Gate(mode="provisioner", default=True, built=False),
-    "CrossNamespaceVolumeDataSource": Gate(mode="provisioner", default=False, alpha=True, built=False),
+    "VolumeAttributesClass": Gate(mode="provisioner", default=True),
+    "CrossNamespaceVolumeDataSource": Gate(mode="provisioner", default=False, alpha=True),
     "ReleaseLeaderElectionOnExit": Gate(mode="", default=False, alpha=True),
 }
 """Name → gate. A Lease is always released on a clean stop, so ReleaseLeaderElectionOnExit changes nothing.
@@ -54,7 +52,7 @@ def is_on(name: str, given: Mapping[str, bool]) -> bool:
 
 
 def notices(given: Mapping[str, bool], modes: Collection[str]) -> tuple[Notice, ...]:
-    """What to warn about: one notice for unknown gates, one for those whose feature is not built yet.
+    """What to warn about: one notice for unknown gates.
 
     A gate of a mode that does not run counts as unknown, as its Go sidecar would not know it either.
     """
@@ -66,12 +64,4 @@ def notices(given: Mapping[str, bool], modes: Collection[str]) -> tuple[Notice, 
     )
     if unknown:
         found.append(Notice(message="Ignored unknown feature gates", fields={"gates": ",".join(unknown)}))
-    not_built = sorted(name for name in given if name in GATES and not GATES[name].built and name not in unknown)
-    if not_built:
-        found.append(
-            Notice(
-                message="Accepted feature gates whose feature is not built yet; they change nothing",
-                fields={"gates": ",".join(not_built)},
-            )
-        )
     return tuple(found)

@@ -225,6 +225,78 @@ class StorageClass(KubeObject, frozen=True):
     allowed_topologies: list[dict[str, Any]] | None = None
 
 
+class SnapshotStatus(View, frozen=True):
+    """`status` of a VolumeSnapshot."""
+
+    bound_volume_snapshot_content_name: str | None = None
+    ready_to_use: bool | None = None
+    restore_size: str | int | float | None = None
+    """A quantity as text."""
+
+
+class Snapshot(KubeObject, frozen=True):
+    """A VolumeSnapshot."""
+
+    status: SnapshotStatus | None = None
+
+
+class SnapshotContentSpec(View, frozen=True):
+    """`spec` of a VolumeSnapshotContent."""
+
+    driver: str = ""
+    volume_snapshot_ref: ObjectRef = msgspec.field(default_factory=ObjectRef)
+    source_volume_mode: str | None = None
+
+
+class SnapshotContentStatus(View, frozen=True):
+    """`status` of a VolumeSnapshotContent."""
+
+    snapshot_handle: str | None = None
+
+
+class SnapshotContent(KubeObject, frozen=True):
+    """A VolumeSnapshotContent."""
+
+    spec: SnapshotContentSpec = msgspec.field(default_factory=SnapshotContentSpec)
+    status: SnapshotContentStatus | None = None
+
+
+class AttributesClass(KubeObject, frozen=True):
+    """A VolumeAttributesClass."""
+
+    driver_name: str = ""
+    parameters: dict[str, str] | None = None
+
+
+class GrantFrom(View, frozen=True):
+    """Who is allowed to refer: objects of a kind in a namespace."""
+
+    group: str = ""
+    kind: str = ""
+    namespace: str = ""
+
+
+class GrantTo(View, frozen=True):
+    """What may be referred to: a kind in the grant's namespace, or one object of it."""
+
+    group: str = ""
+    kind: str = ""
+    name: str | None = None
+
+
+class GrantSpec(View, frozen=True):
+    """`spec` of a ReferenceGrant."""
+
+    from_: tuple[GrantFrom, ...] | None = msgspec.field(default=None, name="from")
+    to: tuple[GrantTo, ...] | None = None
+
+
+class Grant(KubeObject, frozen=True):
+    """A ReferenceGrant of the Gateway API."""
+
+    spec: GrantSpec = msgspec.field(default_factory=GrantSpec)
+
+
 class AttachmentSource(View, frozen=True):
     """`spec.source` of a VolumeAttachment: a PV name, or a whole inline volume."""
 

@@ -77,4 +77,18 @@ VOLUME_ATTRIBUTES_CLASSES = _storage("volumeattributesclasses", "VolumeAttribute
 VOLUME_SNAPSHOTS = Resource(
     group="snapshot.storage.k8s.io", version="v1", plural="volumesnapshots", kind="VolumeSnapshot", namespaced=True
 )
+VOLUME_SNAPSHOT_CONTENTS = Resource(
+    group="snapshot.storage.k8s.io",
+    version="v1",
+    plural="volumesnapshotcontents",
+    kind="VolumeSnapshotContent",
+    namespaced=False,
+)
+REFERENCE_GRANTS = Resource(
+    group="gateway.networking.k8s.io",
+    version="v1beta1",
+    plural="referencegrants",
+    kind="ReferenceGrant",
+    namespaced=True,
+)
 LEASES = Resource(group="coordination.k8s.io", version="v1", plural="leases", kind="Lease", namespaced=True)

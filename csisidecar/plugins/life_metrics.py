@@ -59,9 +59,9 @@ class LifeMetrics:
         if age is not None:
             self._end_to_end.observe(age, op)
 
-    def failed(self, op: str) -> None:
-        """Count a failed attempt."""
-        self._outcomes.inc(op, "failure")
+    def failed(self, op: str, outcome: str = "failure") -> None:
+        """Count a failed attempt; `outcome` says how it failed where there are ways to tell apart."""
+        self._outcomes.inc(op, outcome)
 
     def late(self, op: str) -> None:
         """Count an object that takes too long; once for each."""

@@ -34,7 +34,8 @@ def judge_answer(plan: VolumePlan, response: CreateVolumeResponse) -> Volume | F
     A capacity of 0 means that the driver does not know; a larger one than asked for is accepted.
 
     Source: external-provisioner `pkg/controller/controller.go`, Provision; CSI spec, "CreateVolume". An answer
-    without a volume or an id, which ends the Go provisioner or gives a PV that the API server refuses, is ours.
+    without a volume or an id, which ends the Go provisioner or gives a PV that the API server refuses, is ours; so is
+    asking every volume with a source for it, whichever field of the claim named the source.
     """
     volume = response.volume
     if volume is None:
@@ -47,6 +48,6 @@ def judge_answer(plan: VolumePlan, response: CreateVolumeResponse) -> Volume | F
             text=f"created volume capacity {volume.capacity_bytes} less than requested capacity {wanted}",
             volume_id=volume.volume_id,
         )
-    if plan.draft.claim.spec.data_source is not None and volume.content_source is None:
+    if plan.content_source is not None and volume.content_source is None:
         return Fault(text="volume content source missing", volume_id=volume.volume_id, cleanup_word="cleanup")
     return volume

@@ -7,7 +7,6 @@ ProvisionError, told on the claim, and left to the key's backoff.
 from __future__ import annotations
 
 import logging
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from csisidecar.clock import rfc3339_micro
@@ -16,51 +15,46 @@ from csisidecar.errors import (
     KubeError,
     NotFoundError,
     RetryAfter,
+    StatusCode,
     TerminalError,
     ThrottledError,
     UnusableObjectError,
 )
 from csisidecar.kube import PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES
-from csisidecar.mapping import secrets
 from csisidecar.plugins.provisioner import names
 from csisidecar.plugins.provisioner.answer import Fault, judge_answer
 from csisidecar.plugins.provisioner.cleanup import delete_again
-from csisidecar.plugins.provisioner.create_request import (
-    VolumePlan,
-    build_request,
-    draft_volume,
-    driver_parameters,
-    find_secret_refs,
-)
-from csisidecar.plugins.provisioner.credentials import fetch_credentials
-from csisidecar.plugins.provisioner.data_source import find_data_source, is_for_populator
+from csisidecar.plugins.provisioner.create_request import VolumePlan, build_request
 from csisidecar.plugins.provisioner.eligibility import Verdict, judge_claim
 from csisidecar.plugins.provisioner.history import with_history
 from csisidecar.plugins.provisioner.memory import CreatedVolume
 from csisidecar.plugins.provisioner.outcome import Outcome, ProvisionError, create_failed
 from csisidecar.plugins.provisioner.persistent_volume import build_persistent_volume
-from csisidecar.plugins.provisioner.refusals import find_claim_refusal
+from csisidecar.plugins.provisioner.planning import failing_as
 from csisidecar.plugins.provisioner.reschedule import give_up_node
 from csisidecar.plugins.provisioner.saving import BY_UID
-from csisidecar.plugins.provisioner.topology import TopologyError, find_requirements
 from csisidecar.runtime import DONE, Regarding, Result, current_attempt
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from typing import Literal
+    from collections.abc import Callable
+    from typing import Any, Literal
 
     from csisidecar.config import ProvisionerSettings
     from csisidecar.csi import Volume as DriverVolume
-    from csisidecar.kube import Claim, ObjectRef, SecretRef, StorageClass, Volume
+    from csisidecar.kube import Claim, StorageClass, Volume
     from csisidecar.plugin import PluginContext
     from csisidecar.plugins.life_metrics import LifeMetrics
     from csisidecar.plugins.provisioner.memory import Memory
     from csisidecar.plugins.provisioner.metrics import ProvisionerMetrics
+    from csisidecar.plugins.provisioner.planning import Planner
+    from csisidecar.plugins.provisioner.protection import SourceProtection
     from csisidecar.plugins.provisioner.saving import VolumeSaver
-    from csisidecar.plugins.provisioner.topology import Cluster, Requirements
     from csisidecar.runtime import Store
 
 logger = logging.getLogger(__name__)
+
+_SAYS_LITTLE = frozenset({StatusCode.ABORTED, StatusCode.CANCELED})
+"""Something else is going on, or we gave up ourselves: neither is why there is no volume."""
 
 
 class ClaimReconciler:
@@ -82,10 +76,12 @@ class ClaimReconciler:
         volumes: Store[Volume],
         saver: VolumeSaver,
         save_later: Callable[[str], None],
+        planner: Planner,
+        protection: SourceProtection,
         metrics: ProvisionerMetrics,
         life: LifeMetrics,
         identity: str,
-        cluster: Cluster | None,
+        has_topology: bool,
     ) -> None:
         self._ctx = ctx
         self._settings = settings
@@ -95,11 +91,13 @@ class ClaimReconciler:
         self._volumes = volumes
         self._saver = saver
         self._save_later = save_later
+        self._planner = planner
+        self._protection = protection
         self._metrics = metrics
         self._life = life
         self._identity = identity
         self._driver_name = ctx.driver.name
-        self._cluster = cluster
+        self._has_topology = has_topology
 
     async def reconcile(self, uid: str) -> Result:
         """Give the claim with this UID a volume, if it is ours and wants one now."""
@@ -217,34 +215,53 @@ class ClaimReconciler:
     async def _provision(self, claim: Claim, storage_class: StorageClass, plan: VolumePlan | None) -> Result:
         started_s = self._ctx.clock.monotonic()
         if plan is not None:
-            credentials = await self._fetch_credentials(plan.provisioner_secret)
+            credentials = await self._planner.fetch_credentials(claim, plan.provisioner_secret)
         else:
-            with _failing_as(Outcome.FINAL):
-                source = find_data_source(claim)
-            if source is not None and is_for_populator(source):
+            made = await self._planner.make(claim, storage_class)
+            if made is None:
                 return self._leave_to_populator(claim)
-            plan, credentials = await self._make_plan(claim, storage_class, source)
+            plan, credentials = made
         volume = await self._create(plan, claim, credentials)
         created = CreatedVolume(
             claim=claim,
             plan=plan,
             handle=volume.volume_id,
-            body=build_persistent_volume(
-                plan,
-                claim,
-                volume,
-                driver_name=self._driver_name,
-                identity=self._identity,
-                read_only_from_access_mode=self._settings.controller_publish_readonly,
-                has_topology=self._cluster is not None,
-            ),
+            body=await self._build_body(plan, claim, volume, credentials),
         )
         # From here on the volume is the unsaved queue's to lose: an attempt that is cut now is taken up there.
         self._memory.unsaved[plan.draft.name] = created
         self._memory.in_progress.pop(claim.uid, None)
         await self._save(created)
         self._metrics.provisioned(claim, self._ctx.clock.monotonic() - started_s)
+        await self._release_source(plan)
         return DONE
+
+    async def _build_body(
+        self, plan: VolumePlan, claim: Claim, volume: DriverVolume, credentials: dict[str, str]
+    ) -> dict[str, Any]:
+        """The PV to store; a volume that cannot be told as its class wants it is deleted again."""
+        try:
+            return build_persistent_volume(
+                plan,
+                claim,
+                volume,
+                driver_name=self._driver_name,
+                identity=self._identity,
+                read_only_from_access_mode=self._settings.controller_publish_readonly,
+                has_topology=self._has_topology,
+            )
+        except UnusableObjectError as error:
+            why_not = await self._delete_again(plan, volume.volume_id, credentials)
+            if why_not:
+                text = f"{error}. Cleanup of volume {plan.draft.name} failed, volume is orphaned: {why_not}"
+                raise ProvisionError(text, Outcome.IN_PROGRESS) from error
+            raise ProvisionError(str(error), Outcome.FINAL) from error
+
+    async def _release_source(self, plan: VolumePlan) -> None:
+        """Our finalizer off the snapshot of a finished restore, unless another restore of it may be running."""
+        source = plan.draft.source
+        if source is not None and source.is_snapshot and not self._memory.is_restoring(source):
+            await self._protection.release_snapshot(source)
 
     def _leave_to_populator(self, claim: Claim) -> Result:
         self._tell(claim, "Normal", "Provisioning", "Assuming an external populator will provision the volume")
@@ -252,73 +269,40 @@ class ClaimReconciler:
         self._memory.rest_claim(claim.uid)
         return DONE
 
-    async def _make_plan(
-        self, claim: Claim, storage_class: StorageClass, source: ObjectRef | None
-    ) -> tuple[VolumePlan, dict[str, str]]:
-        with _failing_as(Outcome.FINAL):
-            refusal = find_claim_refusal(claim, storage_class, source, self._driver_name)
-            if refusal:
-                raise UnusableObjectError(refusal)
-            draft = draft_volume(claim, storage_class, self._ctx.driver, self._settings)
-        requirements = self._find_requirements(claim, draft.storage_class)
-        with _failing_as(Outcome.NO_CHANGE):
-            provisioner_secret = draft.find_secret(secrets.PROVISIONER)
-        credentials = await self._fetch_credentials(provisioner_secret)
-        with _failing_as(Outcome.NO_CHANGE):
-            secret_refs = find_secret_refs(draft)
-        with _failing_as(Outcome.FINAL):
-            parameters = driver_parameters(draft, extra_create_metadata=self._settings.extra_create_metadata)
-        plan = VolumePlan(draft=draft, parameters=parameters, secret_refs=secret_refs, requirements=requirements)
-        return plan, credentials
-
-    def _find_requirements(self, claim: Claim, storage_class: StorageClass) -> Requirements | None:
-        if self._cluster is None:
-            return None
-        try:
-            return find_requirements(
-                self._cluster,
-                claim_name=claim.name,
-                allowed_topologies=storage_class.allowed_topologies,
-                selected_node=names.find_selected_node(claim),
-                strict=self._settings.strict_topology,
-                immediate=self._settings.immediate_topology,
-            )
-        except TopologyError as error:
-            if error.is_node_gone:
-                raise ProvisionError(str(error), Outcome.RESCHEDULE) from error
-            text = f"error generating accessibility requirements: {error}"
-            raise ProvisionError(text, Outcome.NO_CHANGE) from error
-
-    async def _fetch_credentials(self, ref: SecretRef | None) -> dict[str, str]:
-        with _failing_as(Outcome.NO_CHANGE):
-            return await fetch_credentials(self._ctx.kube, ref)
-
     async def _create(self, plan: VolumePlan, claim: Claim, credentials: dict[str, str]) -> DriverVolume:
         # Noted before the call: whatever ends this attempt, the volume may be in the making from now on.
         self._memory.in_progress[claim.uid] = plan
         try:
             response = await self._ctx.csi.create_volume(
-                build_request(plan, credentials), timeout_s=self._settings.timeout_s
+                build_request(plan, credentials), timeout_s=self._settings.timeout_s, migrated=migrated(plan)
             )
         except CSIError as error:
-            may_reschedule = self._cluster is not None and bool(names.find_selected_node(claim))
+            may_reschedule = self._has_topology and bool(names.find_selected_node(claim))
             raise create_failed(error, may_reschedule=may_reschedule) from error
         volume = judge_answer(plan, response)
         if not isinstance(volume, Fault):
             return volume
         text = volume.text
         if volume.volume_id:
-            try:
-                await delete_again(
-                    self._ctx.csi,
-                    self._ctx.clock,
-                    volume.volume_id,
-                    credentials,
-                    timeout_s=self._settings.timeout_s,
-                )
-            except CSIError as error:
-                text = volume.with_cleanup_failure(plan.draft.name, str(error))
+            why_not = await self._delete_again(plan, volume.volume_id, credentials)
+            if why_not:
+                text = volume.with_cleanup_failure(plan.draft.name, why_not)
         raise ProvisionError(text, Outcome.IN_PROGRESS)
+
+    async def _delete_again(self, plan: VolumePlan, volume_id: str, credentials: dict[str, str]) -> str:
+        """Delete a volume that was just made and must not be kept; why that failed, empty when it did not."""
+        try:
+            await delete_again(
+                self._ctx.csi,
+                self._ctx.clock,
+                volume_id,
+                credentials,
+                timeout_s=self._settings.timeout_s,
+                migrated=migrated(plan),
+            )
+        except CSIError as error:
+            return str(error)
+        return ""
 
     async def _save(self, created: CreatedVolume) -> None:
         name = created.plan.draft.name
@@ -338,14 +322,17 @@ class ClaimReconciler:
     def _record_failure(self, claim: Claim, error: ProvisionError) -> None:
         """Count it, tell it, and note what it says about the driver."""
         self._metrics.provision_failed(claim)
-        self._life.failed("provision")
+        self._life.failed("provision", error.outcome.value)
         text = str(error)
         if error.is_infeasible:
             text = f"Volume provisioning failed with infeasible error. Retries will be delayed. {text}"
             storage_class = self._classes.find(claim.class_name)
             if storage_class is not None:
                 self._memory.slow_down(claim.uid, storage_class.uid, self._ctx.clock.monotonic())
-        self._tell(claim, "Warning", "ProvisioningFailed", with_history(text, current_attempt()))
+        cause = error.__cause__
+        says_why = not (isinstance(cause, CSIError) and cause.code in _SAYS_LITTLE)
+        first = self._memory.first_error(claim.uid, text, says_why=says_why)
+        self._tell(claim, "Warning", "ProvisioningFailed", with_history(text, current_attempt(), first))
         if error.outcome in (Outcome.FINAL, Outcome.RESCHEDULE):
             self._memory.in_progress.pop(claim.uid, None)
 
@@ -353,17 +340,13 @@ class ClaimReconciler:
         self._memory.claims_seen.setdefault(claim.uid, rfc3339_micro(self._ctx.clock.now()))
 
     def _name_of(self, claim: Claim) -> str:
-        with _failing_as(Outcome.FINAL):
+        with failing_as(Outcome.FINAL):
             return names.volume_name(claim.uid, self._settings)
 
     def _tell(self, claim: Claim, event_type: Literal["Normal", "Warning"], reason: str, message: str) -> None:
         self._ctx.events.event(Regarding.of(PERSISTENT_VOLUME_CLAIMS, claim), event_type, reason, message)
 
 
-@contextmanager
-def _failing_as(outcome: Outcome) -> Iterator[None]:
-    """What makes an object unusable, as a failed attempt that says `outcome` about the driver."""
-    try:
-        yield
-    except UnusableObjectError as error:
-        raise ProvisionError(str(error), outcome) from error
+def migrated(plan: VolumePlan) -> str | None:
+    """The label of the metric of calls for the volume; None where no such label is."""
+    return "true" if plan.draft.is_migrated else None

@@ -17,7 +17,13 @@ TRIES = 5
 
 
 async def delete_again(
-    csi: CSIClient, clock: Clock, volume_id: str, credentials: Mapping[str, str], *, timeout_s: float
+    csi: CSIClient,
+    clock: Clock,
+    volume_id: str,
+    credentials: Mapping[str, str],
+    *,
+    timeout_s: float,
+    migrated: str | None = None,
 ) -> None:
     """Delete the volume in at most `TRIES` calls without a pause, all within one `timeout_s`.
 
@@ -34,7 +40,9 @@ async def delete_again(
         left_s = end_s - clock.monotonic()
         try:
             await csi.delete_volume(
-                DeleteVolumeRequest(volume_id=volume_id, secrets=dict(credentials)), timeout_s=max(left_s, 0.0)
+                DeleteVolumeRequest(volume_id=volume_id, secrets=dict(credentials)),
+                timeout_s=max(left_s, 0.0),
+                migrated=migrated,
             )
         except CSIError:
             if tries_left == 0:

@@ -6,7 +6,7 @@ The order in which things are checked is the Go provisioner's: it decides which 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from csisidecar.csi import CapacityRange, CreateVolumeRequest, VolumeCapabilityAccessModeMode
@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from csisidecar.config import ProvisionerSettings
-    from csisidecar.csi import DriverInfo, VolumeCapability
+    from csisidecar.csi import DriverInfo, VolumeCapability, VolumeContentSource
     from csisidecar.kube import Claim, SecretRef, StorageClass
+    from csisidecar.plugins.provisioner.data_source import DataSource
     from csisidecar.plugins.provisioner.topology import Requirements
 
 FS_TYPE_KEY = f"{secrets.PREFIX}fstype"
@@ -43,12 +44,21 @@ class VolumeDraft:
 
     claim: Claim
     storage_class: StorageClass
+    """As the driver knows it: one of an in-tree plugin is translated."""
+    provisioner: str
+    """Whom the class itself names: the driver, or the in-tree plugin before it."""
+    is_migrated: bool
+    """Whether the class is an in-tree plugin's, so that the PV becomes one of that plugin too."""
     name: str
     """In CreateVolume, as the PV, and as ``${pv.name}``."""
     size_bytes: int
     """What the claim asks for, rounded up; 0 when it asks for nothing."""
     fs_type: str
     capabilities: tuple[VolumeCapability, ...]
+    source: DataSource | None = None
+    """What it is to be filled from."""
+    attributes_class: str = ""
+    """The claim's VolumeAttributesClass; empty for none, or when such classes do not count."""
 
     @property
     def tokens(self) -> secrets.SecretTokens:
@@ -78,6 +88,10 @@ class VolumePlan:
     """What the driver gets of the class's parameters, and what we add."""
     secret_refs: Mapping[secrets.SecretPair, SecretRef]
     """The Secret of each kind of call that has one."""
+    content_source: VolumeContentSource | None = None
+    """The driver's id of what it is to be filled from."""
+    mutable_parameters: Mapping[str, str] = field(default_factory=dict)
+    """What the VolumeAttributesClass says."""
     requirements: Requirements | None = None
     """Where the volume may be; None: nothing is said about it."""
 
@@ -93,29 +107,54 @@ class VolumePlan:
         return modes == [VolumeCapabilityAccessModeMode.MULTI_NODE_READER_ONLY]
 
 
-def check_driver(driver: DriverInfo) -> None:
-    """Raises UnusableObjectError when the driver cannot create and delete volumes at all."""
-    for has, capability in (
-        (driver.has_plugin("CONTROLLER_SERVICE"), "plugin CONTROLLER_SERVICE"),
-        (driver.has_controller("CREATE_DELETE_VOLUME"), "controller CREATE_DELETE_VOLUME"),
-    ):
-        if not has:
+def check_driver(driver: DriverInfo, source: DataSource | None = None, attributes_class: str = "") -> None:
+    """Raises UnusableObjectError when the driver cannot create and delete volumes at all, or not such ones.
+
+    Source: external-provisioner `pkg/controller/controller.go`, checkDriverCapabilities.
+    """
+    needed = [("dynamic provisioning", "plugin", "CONTROLLER_SERVICE")]
+    needed.append(("dynamic provisioning", "controller", "CREATE_DELETE_VOLUME"))
+    if source is not None and source.is_snapshot:
+        needed.append(("snapshot restore", "controller", "CREATE_DELETE_SNAPSHOT"))
+    if source is not None and source.is_claim:
+        needed.append(("clone operations", "controller", "CLONE_VOLUME"))
+    if attributes_class:
+        needed.append(("VolumeAttributesClass", "controller", "MODIFY_VOLUME"))
+    for what, service, capability in needed:
+        has = driver.has_plugin if service == "plugin" else driver.has_controller
+        if not has(capability):
             raise UnusableObjectError(
-                f"CSI driver does not support dynamic provisioning: {capability} capability is not reported"
+                f"CSI driver does not support {what}: {service} {capability} capability is not reported"
             )
 
 
 def draft_volume(
-    claim: Claim, storage_class: StorageClass, driver: DriverInfo, settings: ProvisionerSettings
+    claim: Claim,
+    storage_class: StorageClass,
+    driver: DriverInfo,
+    settings: ProvisionerSettings,
+    *,
+    in_tree_name: str = "",
+    source: DataSource | None = None,
+    attributes_class: str = "",
 ) -> VolumeDraft:
     """The volume that the claim asks for.
+
+    Args:
+        claim: who wants it.
+        storage_class: the claim's, as the driver knows it.
+        driver: who is to make it.
+        settings: how volumes are named, and the like.
+        in_tree_name: the plugin whose class it is, when `storage_class` is a translation.
+        source: what it is to be filled from.
+        attributes_class: its VolumeAttributesClass.
 
     Raises:
         UnusableObjectError: the driver, the claim or the class makes it impossible.
 
     Source: external-provisioner `pkg/controller/controller.go`, prepareProvision.
     """
-    check_driver(driver)
+    check_driver(driver, source, attributes_class)
     if claim.spec.selector is not None:
         raise UnusableObjectError("claim Selector is not supported")
     name = names.volume_name(claim.uid, settings)
@@ -123,6 +162,8 @@ def draft_volume(
     return VolumeDraft(
         claim=claim,
         storage_class=storage_class,
+        provisioner=in_tree_name or storage_class.provisioner,
+        is_migrated=bool(in_tree_name),
         name=name,
         size_bytes=requested_bytes(claim),
         fs_type=fs_type,
@@ -135,6 +176,8 @@ def draft_volume(
                 single_node_multi_writer=driver.has_controller("SINGLE_NODE_MULTI_WRITER"),
             )
         ),
+        source=source,
+        attributes_class=attributes_class,
     )
 
 
@@ -211,5 +254,7 @@ def build_request(plan: VolumePlan, credentials: Mapping[str, str]) -> CreateVol
         volume_capabilities=list(draft.capabilities),
         parameters=dict(plan.parameters),
         secrets=dict(credentials),
+        volume_content_source=plan.content_source,
+        mutable_parameters=dict(plan.mutable_parameters),
         accessibility_requirements=plan.requirements.to_message() if plan.requirements is not None else None,
     )

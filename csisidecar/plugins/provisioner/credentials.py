@@ -9,11 +9,20 @@ from csisidecar.kube import SECRETS
 from csisidecar.mapping.secrets import decode_secret
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from csisidecar.kube import KubeClient, SecretRef
 
 
-async def fetch_credentials(kube: KubeClient, ref: SecretRef | None) -> dict[str, str]:
+async def fetch_credentials(
+    kube: KubeClient, ref: SecretRef | None, *, looked_at: Callable[[str], None] = lambda _version: None
+) -> dict[str, str]:
     """The content of the Secret, key → value; empty without a Secret.
+
+    Args:
+        kube: whom to ask.
+        ref: which Secret.
+        looked_at: told its resourceVersion, "" when it cannot be read.
 
     Raises:
         UnusableObjectError: it cannot be read, or is malformed; the message names it and never its content.
@@ -22,8 +31,12 @@ async def fetch_credentials(kube: KubeClient, ref: SecretRef | None) -> dict[str
     if ref is None:
         return {}
     try:
-        return decode_secret(await kube.get(SECRETS, ref.name, namespace=ref.namespace))
+        secret = await kube.get(SECRETS, ref.name, namespace=ref.namespace)
+        looked_at(str((secret.get("metadata") or {}).get("resourceVersion") or ""))
+        return decode_secret(secret)
     except ThrottledError:
         raise
     except (KubeError, UnusableObjectError) as error:
+        if isinstance(error, KubeError):
+            looked_at("")
         raise UnusableObjectError(f"error getting secret {ref.name} in namespace {ref.namespace}: {error}") from error

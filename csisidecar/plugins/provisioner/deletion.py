@@ -1,4 +1,4 @@
-"""PV → the Secret that DeleteVolume gets; pure."""
+"""PV → the handle and the Secret that DeleteVolume gets; pure."""
 
 from __future__ import annotations
 
@@ -6,11 +6,35 @@ from typing import TYPE_CHECKING
 
 from csisidecar.errors import UnusableObjectError
 from csisidecar.kube import SecretRef
-from csisidecar.mapping import secrets
+from csisidecar.mapping import migration, secrets
 from csisidecar.plugins.provisioner import names
 
 if TYPE_CHECKING:
     from csisidecar.kube import StorageClass, Volume
+
+
+def find_handle(volume: Volume, driver_name: str) -> str:
+    """The driver's id of the volume; an in-tree source is translated.
+
+    Raises:
+        UnusableObjectError: the volume is none of the driver's, whatever its annotations say. The Go provisioner
+            does not ask, and hands the driver a foreign handle.
+
+    Source: external-provisioner `pkg/controller/controller.go`, Delete.
+    """
+    source = volume.spec.csi
+    found = migration.find_by_volume(volume)
+    if found is not None:
+        if found.driver != driver_name:
+            raise UnusableObjectError(
+                f"invalid CSI PV: {found.source_field} is handled by driver {found.driver}, not by {driver_name}"
+            )
+        source = migration.view_to_csi(volume).csi
+    if source is None:
+        raise UnusableObjectError("invalid CSI PV")
+    if source.driver != driver_name:
+        raise UnusableObjectError(f"invalid CSI PV: its driver is {source.driver}, not {driver_name}")
+    return source.volume_handle
 
 
 def find_deletion_secret(volume: Volume, storage_class: StorageClass | None) -> SecretRef | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from csisidecar.clock import rfc3339
+from csisidecar.runtime import clip
 
 if TYPE_CHECKING:
     from csisidecar.runtime import Attempt
@@ -15,18 +16,31 @@ if TYPE_CHECKING:
 FIRST_LIMIT = 300
 """Longest quoted first error, characters; an Event is read in one line of a terminal."""
 
+MESSAGE_BYTES = 1024
+"""Longest message of an Event. Source: kubernetes `pkg/apis/core/validation/events.go`."""
 
-def with_history(text: str, attempt: Attempt) -> str:
-    """`text`, with the attempt's history after it from the second failure in a row on."""
+
+def with_history(text: str, attempt: Attempt, first: str = "") -> str:
+    """`text`, with the attempt's history after it from the second failure in a row on.
+
+    Where both do not fit, the end of `text` goes, as its first error is told once more in the history.
+
+    Args:
+        text: what went wrong now.
+        attempt: how often, since when and when again.
+        first: the first error; empty: the attempt's own.
+    """
     if attempt.failures == 0 or attempt.since is None:
         return text
-    first = attempt.first_failure
+    first = first or attempt.first_failure
     if len(first) > FIRST_LIMIT:
         first = first[: FIRST_LIMIT - 1] + "…"
-    return (
-        f"{text} (first: {first}; {attempt.failures + 1} attempts since {rfc3339(attempt.since)};"
+    history = (
+        f" (first: {first}; {attempt.failures + 1} attempts since {rfc3339(attempt.since)};"
         f" next in about {short_duration(attempt.next_delay_s)})"
     )
+    left_bytes = MESSAGE_BYTES - len(history.encode())
+    return clip(text, left_bytes) + history
 
 
 def short_duration(seconds: float) -> str:

@@ -9,9 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from csisidecar.plugins.provisioner.waits import Waits
+
 if TYPE_CHECKING:
     from csisidecar.kube import Claim
     from csisidecar.plugins.provisioner.create_request import VolumePlan
+    from csisidecar.plugins.provisioner.data_source import DataSource
 
 SLOW_LANE_S = 300.0
 """How long a claim that the driver called infeasible is not asked about again. Source:
@@ -55,7 +58,10 @@ class Memory:
     """Claims that wait for a volume → when they were first looked at, RFC 3339."""
     volumes_seen: dict[str, str] = field(default_factory=dict)
     """PV name → when its deletion was first looked at, RFC 3339."""
+    waits: Waits = field(default_factory=Waits)
+    """What claims without a volume were judged by."""
     _slowed: dict[str, _Slowed] = field(default_factory=dict)
+    _first_errors: dict[str, tuple[str, bool]] = field(default_factory=dict)
 
     def slow_down(self, claim_uid: str, class_uid: str, now_s: float) -> None:
         """Put a claim in the slow lane until `SLOW_LANE_S` from now, or until its class is another object."""
@@ -71,10 +77,30 @@ class Memory:
         del self._slowed[claim_uid]
         return False
 
+    def first_error(self, claim_uid: str, text: str, *, says_why: bool) -> str:
+        """The first error of a claim that says why it has no volume; until there is one, the first of all.
+
+        `text` is what went wrong now; `says_why` is whether it is a cause, and not what follows from an earlier one.
+        """
+        first = self._first_errors.get(claim_uid)
+        if first is None or (says_why and not first[1]):
+            first = self._first_errors[claim_uid] = (text, says_why)
+        return first[0]
+
+    def is_restoring(self, source: DataSource) -> bool:
+        """Whether CreateVolume may be running for a claim that is filled from `source`."""
+        return any(plan.draft.source == source for plan in self.in_progress.values())
+
+    def settle_claim(self, claim_uid: str) -> None:
+        """A claim waits for nothing: it has its volume, or wants none at present."""
+        self._first_errors.pop(claim_uid, None)
+        self.waits.forget(claim_uid)
+        self.claims_seen.pop(claim_uid, None)
+
     def rest_claim(self, claim_uid: str) -> None:
         """Nothing is to be done for a claim at present; whether it had a volume stays known."""
+        self.settle_claim(claim_uid)
         self.in_progress.pop(claim_uid, None)
-        self.claims_seen.pop(claim_uid, None)
         self._slowed.pop(claim_uid, None)
 
     def forget_claim(self, claim_uid: str) -> None:

@@ -1,4 +1,4 @@
-"""Every name the provisioner reads or writes: annotations, finalizer, and the names made from a claim's UID."""
+"""Every name the provisioner reads or writes: annotations, finalizers, and the names made from a claim's UID."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from csisidecar.errors import UnusableObjectError
+from csisidecar.mapping import migration
 
 if TYPE_CHECKING:
     from csisidecar.config import ProvisionerSettings
@@ -33,16 +34,9 @@ MODIFY_SECRET_NAMESPACE = "volume.kubernetes.io/controller-modify-secret-namespa
 IDENTITY_ATTRIBUTE = "storage.kubernetes.io/csiProvisionerIdentity"
 """Key in a PV's volumeAttributes: which run of a provisioner made it."""
 
-IN_TREE_NAMES = {
-    "ebs.csi.aws.com": "kubernetes.io/aws-ebs",
-    "pd.csi.storage.gke.io": "kubernetes.io/gce-pd",
-    "cinder.csi.openstack.org": "kubernetes.io/cinder",
-    "disk.csi.azure.com": "kubernetes.io/azure-disk",
-    "file.csi.azure.com": "kubernetes.io/azure-file",
-    "csi.vsphere.vmware.com": "kubernetes.io/vsphere-volume",
-    "pxd.portworx.com": "kubernetes.io/portworx-volume",
-}
-"""CSI driver → the in-tree plugin it took over. Source: csi-translation-lib `translate.go`."""
+
+IN_TREE_NAMES = {each.driver: each.in_tree_name for each in migration.MIGRATIONS}
+"""CSI driver → the in-tree plugin it took over."""
 
 
 def own_names(driver_name: str) -> frozenset[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from csisidecar.kube import quantity
-from csisidecar.mapping import secrets
+from csisidecar.mapping import migration, secrets
 from csisidecar.plugins.provisioner import names
 
 if TYPE_CHECKING:
@@ -47,6 +47,9 @@ def build_persistent_volume(
         read_only_from_access_mode: whether a claim with only ReadOnlyMany gives a read-only volume.
         has_topology: whether the volume's places count.
 
+    Raises:
+        UnusableObjectError: the class is an in-tree plugin's, and the volume cannot be said in that plugin's terms.
+
     Source: external-provisioner `pkg/controller/controller.go`, Provision;
     sig-storage-lib-external-provisioner `controller/controller.go`, provisionClaimOperation.
     """
@@ -71,10 +74,12 @@ def build_persistent_volume(
         spec["persistentVolumeReclaimPolicy"] = storage_class.reclaim_policy
     if claim.spec.volume_mode is not None:
         spec["volumeMode"] = claim.spec.volume_mode
+    if plan.draft.attributes_class:
+        spec["volumeAttributesClassName"] = plan.draft.attributes_class
     affinity = build_node_affinity(volume.accessible_topology) if has_topology else None
     if affinity is not None:
         spec["nodeAffinity"] = affinity
-    return {
+    body = {
         "apiVersion": "v1",
         "kind": "PersistentVolume",
         "metadata": {
@@ -84,6 +89,7 @@ def build_persistent_volume(
         },
         "spec": spec,
     }
+    return migration.volume_to_in_tree(body) if plan.draft.is_migrated else body
 
 
 def build_node_affinity(places: Sequence[Topology]) -> dict[str, Any] | None:
@@ -132,4 +138,4 @@ def _build_annotations(plan: VolumePlan) -> dict[str, str]:
     modify = plan.secret_refs.get(secrets.CONTROLLER_MODIFY)
     if modify is not None:
         found |= of(modify, names.MODIFY_SECRET_NAME, names.MODIFY_SECRET_NAMESPACE)
-    return found | {names.PROVISIONED_BY: plan.draft.storage_class.provisioner}
+    return found | {names.PROVISIONED_BY: plan.draft.provisioner}

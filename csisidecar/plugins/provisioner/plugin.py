@@ -13,9 +13,15 @@ from csisidecar.kube import (
     NODES,
     PERSISTENT_VOLUME_CLAIMS,
     PERSISTENT_VOLUMES,
+    REFERENCE_GRANTS,
+    SECRETS,
     STORAGE_CLASSES,
+    VOLUME_ATTRIBUTES_CLASSES,
+    VOLUME_SNAPSHOT_CONTENTS,
+    VOLUME_SNAPSHOTS,
     Claim,
     CSINode,
+    Grant,
     Node,
     StorageClass,
     Volume,
@@ -25,14 +31,19 @@ from csisidecar.kube import (
 from csisidecar.plugins.attachment_store import attachments
 from csisidecar.plugins.life_metrics import LifeMetrics
 from csisidecar.plugins.provisioner import eligibility, names
+from csisidecar.plugins.provisioner.attributes import AttributesReader
 from csisidecar.plugins.provisioner.claims import ClaimReconciler
 from csisidecar.plugins.provisioner.memory import Memory
 from csisidecar.plugins.provisioner.metrics import ProvisionerMetrics
+from csisidecar.plugins.provisioner.planning import BY_NAMESPACE, Planner
+from csisidecar.plugins.provisioner.protection import SourceProtection
 from csisidecar.plugins.provisioner.saving import BY_UID, VolumeSaver
+from csisidecar.plugins.provisioner.sources import SourceReader
 from csisidecar.plugins.provisioner.topology import StoredCluster
 from csisidecar.plugins.provisioner.unprotect import unprotecting_controllers
 from csisidecar.plugins.provisioner.unsaved import UnsavedReconciler
 from csisidecar.plugins.provisioner.volumes import VolumeReconciler
+from csisidecar.plugins.provisioner.waits import LOOK_AGAIN_S, Awaited, WaitReconciler
 from csisidecar.runtime import Controller, every, on_mapped
 
 if TYPE_CHECKING:
@@ -46,6 +57,9 @@ if TYPE_CHECKING:
 
 WAITING_BY_CLASS = "waiting by class"
 """Index of the claim store: class name → claims of ours without a volume."""
+
+READ_LIVE = frozenset({SECRETS, VOLUME_ATTRIBUTES_CLASSES, VOLUME_SNAPSHOTS, VOLUME_SNAPSHOT_CONTENTS})
+"""What no watch tells about."""
 
 SAVE_WORKERS = 4
 """Source: sig-storage-lib-external-provisioner `controller/controller.go`, DefaultThreadiness."""
@@ -91,6 +105,9 @@ class Provisioner:
             workers=SAVE_WORKERS,
             backoff=backoff,
         )
+        cluster = self._find_cluster(ctx)
+        grants = self._find_grants(ctx)
+        protection = SourceProtection(ctx.kube)
         claim_controller: Controller[str] = Controller(
             name="claims",
             reconciler=ClaimReconciler(
@@ -102,14 +119,36 @@ class Provisioner:
                 volumes=volumes,
                 saver=saver,
                 save_later=unsaved.requeue,
+                planner=Planner(
+                    ctx,
+                    settings,
+                    memory.waits,
+                    sources=SourceReader(
+                        ctx.kube,
+                        claims,
+                        memory.waits,
+                        prevent_mode_conversion=settings.prevent_volume_mode_conversion,
+                    ),
+                    protection=protection,
+                    attributes=AttributesReader(
+                        ctx.kube,
+                        memory.waits,
+                        driver_name=ctx.driver.name,
+                        gate=settings.volume_attributes_class,
+                    ),
+                    grants=grants,
+                    cluster=cluster,
+                ),
+                protection=protection,
                 metrics=metrics,
                 life=life,
                 identity=self._identity,
-                cluster=self._find_cluster(ctx),
+                has_topology=cluster is not None,
             ),
             triggers=[
                 on_mapped(claims, lambda claim: (claim.uid,), when=_claim_matters(memory), deletes=True),
-                on_mapped(classes, _claims_waiting_in(claims), when=lambda change: not change.is_resync),
+                on_mapped(classes, _claims_waiting_in(claims), when=_has_changed),
+                *_wake_when_changed(memory, claims, volumes, grants),
                 # A claim that is gone from the store fires no trigger; what may be running for it does not wait
                 # for luck.
                 every(settings.retry_interval_max_s, _gone_but_unfinished(claims, memory)),
@@ -144,12 +183,28 @@ class Provisioner:
             backoff=backoff,
             resync_s=settings.resync_s,
         )
+        looks: Controller[Awaited] = Controller(
+            name="awaited",
+            reconciler=WaitReconciler(ctx.kube, memory.waits, claim_controller.requeue),
+            triggers=[every(LOOK_AGAIN_S, lambda: memory.waits.objects(READ_LIVE))],
+            workers=1,
+            backoff=backoff,
+        )
         return [
             claim_controller,
             volume_controller,
             unsaved,
+            looks,
             *unprotecting_controllers(ctx, settings, memory, claims, backoff),
         ]
+
+    def _find_grants(self, ctx: PluginContext) -> Store[Grant] | None:
+        """ReferenceGrants, where sources may be in other namespaces; without, nobody needs that kind to exist."""
+        if not self.settings.cross_namespace_data_source:
+            return None
+        grants = ctx.stores.get(REFERENCE_GRANTS, Grant)
+        grants.add_index(BY_NAMESPACE, lambda grant: (grant.namespace,))
+        return grants
 
     def _find_cluster(self, ctx: PluginContext) -> Cluster | None:
         """The nodes, where the driver says that volumes are not usable everywhere and nobody turned that off."""
@@ -168,6 +223,33 @@ def _class_waited_for(driver_name: str) -> Callable[[Claim], Sequence[str]]:
 
 def _claims_waiting_in(claims: Store[Claim]) -> Callable[[StorageClass], Sequence[str]]:
     return lambda storage_class: [claim.uid for claim in claims.by_index(WAITING_BY_CLASS, storage_class.name)]
+
+
+def _has_changed(change: Change[Any]) -> bool:
+    return not change.is_resync
+
+
+def _wake_when_changed(
+    memory: Memory, claims: Store[Claim], volumes: Store[Volume], grants: Store[Grant] | None
+) -> Sequence[Trigger[str]]:
+    """Claims that wait for a source claim, its volume or a grant, when that changes."""
+
+    def for_claim(claim: Claim) -> Sequence[str]:
+        return memory.waits.waiting_for(Awaited(PERSISTENT_VOLUME_CLAIMS, claim.namespace, claim.name))
+
+    def for_volume(volume: Volume) -> Sequence[str]:
+        return memory.waits.waiting_for(Awaited(PERSISTENT_VOLUMES, "", volume.name))
+
+    def for_grant(grant: Grant) -> Sequence[str]:
+        return memory.waits.waiting_for(Awaited(REFERENCE_GRANTS, grant.namespace, ""))
+
+    triggers: list[Trigger[str]] = [
+        on_mapped(claims, for_claim, when=_has_changed),
+        on_mapped(volumes, for_volume, when=_has_changed),
+    ]
+    if grants is not None:
+        triggers.append(on_mapped(grants, for_grant, when=_has_changed))
+    return triggers
 
 
 def _claim_matters(memory: Memory) -> Callable[[Change[Claim]], bool]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from csisidecar.errors import AlreadyExistsError, CSIError, UnusableObjectError
 from csisidecar.kube import PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES
+from csisidecar.mapping import migration
 from csisidecar.plugins.provisioner.cleanup import delete_again
 from csisidecar.plugins.provisioner.credentials import fetch_credentials
 from csisidecar.plugins.provisioner.outcome import Outcome, ProvisionError
@@ -59,7 +60,8 @@ class VolumeSaver:
     def _saved(self, created: CreatedVolume) -> None:
         name, uid = created.plan.draft.name, created.claim.uid
         self._memory.forget_unsaved(name)
-        self._life.succeeded("provision", self._memory.claims_seen.pop(uid, None))
+        self._life.succeeded("provision", self._memory.claims_seen.get(uid))
+        self._memory.settle_claim(uid)
         logger.info(
             "volume provisioned", extra={"volume": name, "handle": created.handle, "claim": str(created.claim.key)}
         )
@@ -79,11 +81,16 @@ class VolumeSaver:
     async def _give_up(self, created: CreatedVolume, existing: dict[str, Any], difference: str) -> None:
         name = created.plan.draft.name
         text = f"PersistentVolume {name} exists already and {difference}; it is not adopted"
-        if _handle_of(existing) != created.handle:
+        if not names_volume(existing, created):
             try:
                 credentials = await fetch_credentials(self._ctx.kube, created.plan.provisioner_secret)
                 await delete_again(
-                    self._ctx.csi, self._ctx.clock, created.handle, credentials, timeout_s=self._settings.timeout_s
+                    self._ctx.csi,
+                    self._ctx.clock,
+                    created.handle,
+                    credentials,
+                    timeout_s=self._settings.timeout_s,
+                    migrated="true" if created.plan.draft.is_migrated else None,
                 )
             except (CSIError, UnusableObjectError) as error:
                 raise ProvisionError(
@@ -99,18 +106,22 @@ def find_difference(existing: dict[str, Any], created: CreatedVolume) -> str:
     if claim_ref.get("uid") != created.claim.uid:
         owner = f"{claim_ref.get('namespace', '')}/{claim_ref.get('name', '')}" if claim_ref else "no claim"
         return f"belongs to {owner} with UID {claim_ref.get('uid') or 'unknown'}"
-    if _driver_of(existing) != created.body["spec"]["csi"]["driver"] or _handle_of(existing) != created.handle:
-        return f"names volume {_handle_of(existing)}, but CreateVolume gave {created.handle}"
+    found, wanted = _source_of(existing), _source_of(created.body)
+    if (found.get("driver"), found.get("volumeHandle")) != (wanted.get("driver"), wanted.get("volumeHandle")):
+        return f"names volume {found.get('volumeHandle') or 'unknown'}, but CreateVolume gave {created.handle}"
     return ""
 
 
+def names_volume(existing: dict[str, Any], created: CreatedVolume) -> bool:
+    """Whether a PV is about the very volume that was made, so that the volume must be kept."""
+    return _source_of(existing).get("volumeHandle") in (created.handle, _source_of(created.body).get("volumeHandle"))
+
+
 def _source_of(volume: dict[str, Any]) -> dict[str, Any]:
+    """The CSI source of a PV; one of an in-tree plugin is translated, and what cannot be is empty."""
+    if migration.find_by_volume(volume) is not None:
+        try:
+            volume = migration.volume_to_csi(volume)
+        except UnusableObjectError:
+            return {}
     return (volume.get("spec") or {}).get("csi") or {}
-
-
-def _handle_of(volume: dict[str, Any]) -> str:
-    return str(_source_of(volume).get("volumeHandle") or "")
-
-
-def _driver_of(volume: dict[str, Any]) -> str:
-    return str(_source_of(volume).get("driver") or "")

@@ -62,5 +62,5 @@ class UnsavedReconciler:
                 Regarding.of(PERSISTENT_VOLUME_CLAIMS, claim),
                 "Warning",
                 "ProvisioningFailed",
-                with_history(text, current_attempt()),
+                with_history(text, current_attempt(), self._memory.first_error(claim.uid, text, says_why=True)),
             )

@@ -21,13 +21,14 @@ from csisidecar.errors import (
     UnusableObjectError,
 )
 from csisidecar.kube import PERSISTENT_VOLUMES, add_finalizer, remove_finalizer
+from csisidecar.mapping import migration
 from csisidecar.plugins.attachment_store import BY_VOLUME
 from csisidecar.plugins.provisioner import eligibility, names
 from csisidecar.plugins.provisioner.create_request import check_driver
 from csisidecar.plugins.provisioner.credentials import fetch_credentials
-from csisidecar.plugins.provisioner.deletion import find_deletion_secret
+from csisidecar.plugins.provisioner.deletion import find_deletion_secret, find_handle
 from csisidecar.plugins.provisioner.history import with_history
-from csisidecar.plugins.provisioner.refusals import find_volume_refusal
+from csisidecar.plugins.provisioner.planning import translate_class
 from csisidecar.plugins.provisioner.saving import BY_UID
 from csisidecar.runtime import DONE, Regarding, Result, current_attempt
 
@@ -117,22 +118,19 @@ class VolumeReconciler:
         return DONE
 
     async def _delete_volume(self, volume: Volume) -> None:
-        refusal = find_volume_refusal(volume)
-        if refusal:
-            raise UnusableObjectError(refusal)
-        source = volume.spec.csi
-        if source is None:
-            raise UnusableObjectError("invalid CSI PV")
+        is_migrated = migration.find_by_volume(volume) is not None
+        handle = find_handle(volume, self._ctx.driver.name)
         check_driver(self._ctx.driver)
-        credentials = await self._fetch_credentials(volume)
+        credentials = await self._fetch_credentials(volume, is_migrated=is_migrated)
         self._check_attachments(volume.name)
         claim_uid = volume.spec.claim_ref.uid if volume.spec.claim_ref else ""
         # There is no await between the check for attachments and the call.
         self._memory.deleting.add(claim_uid)
         try:
             await self._ctx.csi.delete_volume(
-                DeleteVolumeRequest(volume_id=source.volume_handle, secrets=credentials),
+                DeleteVolumeRequest(volume_id=handle, secrets=credentials),
                 timeout_s=self._settings.timeout_s,
+                migrated="true" if is_migrated else None,
             )
         finally:
             self._memory.deleting.discard(claim_uid)
@@ -140,8 +138,11 @@ class VolumeReconciler:
             # Our copy of the claim is older than its volume's whole life; it must not get another one.
             self._memory.stored[claim_uid] = volume.name
 
-    async def _fetch_credentials(self, volume: Volume) -> dict[str, str]:
-        ref = find_deletion_secret(volume, self._classes.find(volume.class_name) if volume.class_name else None)
+    async def _fetch_credentials(self, volume: Volume, *, is_migrated: bool) -> dict[str, str]:
+        storage_class = self._classes.find(volume.class_name) if volume.class_name else None
+        if is_migrated and storage_class is not None and storage_class.provisioner != self._ctx.driver.name:
+            storage_class = translate_class(storage_class)
+        ref = find_deletion_secret(volume, storage_class)
         try:
             return await fetch_credentials(self._ctx.kube, ref)
         except UnusableObjectError as error:

@@ -60,7 +60,7 @@ async def test_a_life_with_failures_is_counted_and_timed() -> None:
         assert oldest("delete") == 0
     assert world.numbers.seen[f"{VOLUME}_failed_total", "fast"] == [1]
     assert world.numbers.seen[f"{VOLUME}_total", "fast"] == [1]
-    assert world.numbers.total("csi_sidecar_outcomes_total", "provision", "failure") == 2
+    assert world.numbers.total("csi_sidecar_outcomes_total", "provision", "final") == 2
     assert world.numbers.total("csi_sidecar_outcomes_total", "provision", "success") == 1
     assert world.numbers.total("csi_sidecar_outcomes_total", "delete", "failure") == 1
 
@@ -92,5 +92,7 @@ async def test_nothing_is_remembered_once_all_is_done() -> None:
         await asyncio.sleep(20)
     memory = world.plugin._memory
     tables = [value for value in vars(memory).values() if isinstance(value, dict | set)]
-    assert len(tables) == 9
+    assert len(tables) == 10
     assert not any(tables)
+    assert not memory.waits._seen
+    assert not memory.waits._by_claim

@@ -14,6 +14,7 @@ from csisidecar.csi import (
     DriverInfo,
     Topology,
     VolumeContentSource,
+    VolumeContentSourceSnapshotSource,
 )
 from csisidecar.csi import Volume as DriverVolume
 from csisidecar.errors import ConfigError, CSIError, StatusCode, UnusableObjectError
@@ -29,6 +30,7 @@ from csisidecar.plugins.provisioner.create_request import (
     find_fs_type,
     find_secret_refs,
 )
+from csisidecar.plugins.provisioner.data_source import DataSource, check_data_source, find_data_source
 from csisidecar.plugins.provisioner.history import short_duration, with_history
 from csisidecar.plugins.provisioner.outcome import Outcome, classify, create_failed
 from csisidecar.plugins.provisioner.persistent_volume import build_node_affinity, build_persistent_volume
@@ -130,6 +132,25 @@ def test_size_is_whole_bytes_rounded_up(size: Any, wanted: int) -> None:
     request = build_request(plan(claim(size=size)), {})
     assert request.capacity_range is not None
     assert (request.capacity_range.required_bytes, request.capacity_range.limit_bytes) == (wanted, 0)
+
+
+def test_source_needs_a_name_and_a_snapshot_its_group() -> None:
+    for kind, group, name, why in (
+        ("VolumeSnapshot", "snapshot.storage.k8s.io", "", "the PVC source not found for PVC data"),
+        ("VolumeSnapshot", "", "s", "Expected snapshot.storage.k8s.io, Got "),
+    ):
+        with pytest.raises(UnusableObjectError, match=why):
+            check_data_source(DataSource(kind=kind, group=group, namespace="team", name=name), "data")
+    # The group of a claim is not looked at.
+    check_data_source(DataSource(kind="PersistentVolumeClaim", group="x", namespace="team", name="s"), "data")
+
+
+def test_empty_namespace_of_a_reference_is_the_claims_own() -> None:
+    reference = ObjectRef(kind="PersistentVolumeClaim", namespace="", name="old")
+    for grants_in in (None, lambda namespace: ()):
+        found = find_data_source(claim(data_source_ref=reference), grants_in)
+        assert found is not None
+        assert found.namespace == "team"
 
 
 def test_size_that_is_no_quantity_is_refused() -> None:
@@ -309,8 +330,8 @@ def test_answers_that_cannot_become_a_volume() -> None:
     nameless = judge_answer(the_plan, CreateVolumeResponse(volume=DriverVolume(capacity_bytes=2**31)))
     assert isinstance(nameless, Fault)
     assert nameless.volume_id == ""
-    source = ObjectRef(kind="VolumeSnapshot", name="s", api_group="snapshot.storage.k8s.io")
-    filled = replace(the_plan, draft=replace(the_plan.draft, claim=claim(data_source=source)))
+    content = VolumeContentSource(snapshot=VolumeContentSourceSnapshotSource(snapshot_id="s"))
+    filled = replace(the_plan, content_source=content)
     fault = judge_answer(filled, CreateVolumeResponse(volume=good))
     assert isinstance(fault, Fault)
     assert fault.with_cleanup_failure("pv1", "stuck") == (
@@ -343,6 +364,10 @@ def test_history_follows_from_the_second_failure_on() -> None:
     )
     long = replace(later, first_failure="x" * 1000)
     assert len(with_history("Aborted", long)) < 400
+    # An Event takes 1,024 bytes: the end of a long error goes, what is appended stays.
+    told = with_history("ü" * 1000, later, "no space")
+    assert len(told.encode()) in (1023, 1024)
+    assert told.endswith("ü (first: no space; 4 attempts since 2026-11-21T19:41:29Z; next in about 8s)")
 
 
 @pytest.mark.parametrize(

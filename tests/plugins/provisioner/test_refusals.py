@@ -13,7 +13,6 @@ pytestmark = pytest.mark.looptime
 
 NODE = {"volume.kubernetes.io/selected-node": "node1"}
 SNAPSHOT = {"apiGroup": "snapshot.storage.k8s.io", "kind": "VolumeSnapshot", "name": "snap"}
-NOT_SUPPORTED = "is not supported by this version of csisidecar"
 
 REFUSED: list[Any] = [
     ("missing class", None, {}, 'storageClass "fast" not found'),
@@ -66,14 +65,6 @@ REFUSED: list[Any] = [
         {"dataSource": {**SNAPSHOT, "apiGroup": "example.com"}},
         "the PVC source does not belong to the right APIGroup. Expected snapshot.storage.k8s.io, Got example.com",
     ),
-    ("snapshot", {}, {"dataSource": SNAPSHOT}, f"restoring a VolumeSnapshot {NOT_SUPPORTED}"),
-    ("snapshot by reference", {}, {"dataSourceRef": SNAPSHOT}, f"restoring a VolumeSnapshot {NOT_SUPPORTED}"),
-    (
-        "clone",
-        {},
-        {"dataSource": {"kind": "PersistentVolumeClaim", "name": "old"}},
-        f"cloning a PersistentVolumeClaim {NOT_SUPPORTED}",
-    ),
     (
         "source in another namespace",
         {},
@@ -81,10 +72,22 @@ REFUSED: list[Any] = [
         "dataSourceRef namespace specified but the CrossNamespaceVolumeDataSource feature is disabled",
     ),
     (
-        "volume attributes class",
+        "snapshot that the driver cannot restore",
+        {},
+        {"dataSource": SNAPSHOT},
+        "CSI driver does not support snapshot restore: controller CREATE_DELETE_SNAPSHOT capability is not reported",
+    ),
+    (
+        "claim that the driver cannot clone",
+        {},
+        {"dataSource": {"kind": "PersistentVolumeClaim", "name": "old"}},
+        "CSI driver does not support clone operations: controller CLONE_VOLUME capability is not reported",
+    ),
+    (
+        "volume attributes class that the driver cannot apply",
         {},
         {"volumeAttributesClassName": "silver"},
-        "VolumeAttributesClass silver: volume attributes classes are not supported by this version of csisidecar",
+        "CSI driver does not support VolumeAttributesClass: controller MODIFY_VOLUME capability is not reported",
     ),
 ]
 
@@ -108,16 +111,6 @@ async def test_claim_is_told_why_and_the_driver_is_not_called(
     if "namespace" in claim.get("dataSourceRef", {}):
         source = ""
     assert world.numbers.total("controller_persistentvolumeclaim_provision_failed_total", "fast", source) == 1
-
-
-async def test_in_tree_class_of_a_migrated_driver_is_refused_by_name() -> None:
-    world = World(driver_name="ebs.csi.aws.com")
-    world.add_class(provisioner="kubernetes.io/aws-ebs")
-    world.add_claim()
-    await world.run()
-    assert len(world.warnings()) == 1
-    assert "in-tree provisioner kubernetes.io/aws-ebs" in world.warnings()[0]
-    assert world.calls() == []
 
 
 async def test_populator_kinds_are_left_to_their_populator() -> None:

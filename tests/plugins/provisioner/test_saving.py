@@ -9,6 +9,7 @@ import pytest
 
 from csisidecar.plugins.provisioner.memory import CreatedVolume
 from csisidecar.plugins.provisioner.saving import find_difference
+from csisidecar.testing.driver.world import make_id
 from tests.plugins.provisioner.world import DRIVER, World, claim_ref
 
 pytestmark = pytest.mark.looptime
@@ -112,16 +113,9 @@ async def test_foreign_pv_that_appears_meanwhile_is_not_adopted_and_our_volume_g
         world.driver.order("DeleteVolume:Internal=stuck x2")
         take_name(world, uid)
         if handle == "ours":
-            # Only the driver knows the id before it answers; make the foreign PV name it when it does.
-            async def name_it() -> None:
-                while not world.driver.volumes:
-                    await asyncio.sleep(0.001)
-
-            task = asyncio.ensure_future(name_it())
-            await task
             stored = world.api.get("persistentvolumes", f"pvc-{uid}")
             assert stored is not None
-            stored["spec"]["csi"]["volumeHandle"] = next(iter(world.driver.volumes))
+            stored["spec"]["csi"]["volumeHandle"] = make_id("vol", f"pvc-{uid}")
             world.api.load([stored])
         await asyncio.sleep(0.5)
         world.wire.blind.clear()

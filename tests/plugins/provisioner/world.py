@@ -84,6 +84,8 @@ class MemoryAPI:
         self.requests: list[tuple[str, str, Any]] = []
         """Verb, ``plural`` or ``plural/name``, body; without lists and watches."""
         self.troubles: list[Trouble] = []
+        self.served = ["StorageClass", "VolumeAttributesClass"]
+        """What discovery of storage.k8s.io/v1 lists."""
         self.blind: set[str] = set()
         """Plurals whose watches tell nothing new while they are in here."""
 
@@ -98,6 +100,10 @@ class MemoryAPI:
         timeout_s: float,
     ) -> Response:
         await asyncio.sleep(0)
+        if path == "/apis/storage.k8s.io/v1":
+            self.requests.append(("get", path, None))
+            kinds = [{"kind": kind} for kind in self.served]
+            return Response(status=200, headers={}, body=json.dumps({"resources": kinds}).encode())
         target = find_target(self.store.kinds, method, path, dict(query))
         assert target is not None, path
         given = json.loads(body) if body else None
@@ -367,6 +373,7 @@ class World:
         if finalizers := more.get("finalizers", [FINALIZER]):
             # No API server stores an empty list.
             meta["finalizers"] = finalizers
+        spec = {field: value for field, value in spec.items() if value is not None}
         obj = {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": meta, "spec": spec}
         self.api.load([{**obj, "status": {"phase": phase}}])
 
