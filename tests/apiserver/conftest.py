@@ -125,7 +125,11 @@ async def server(place: ControlPlane | None) -> AsyncIterator[Server]:
     """Each of the two, with an empty namespace."""
     async with AsyncExitStack() as stack:
         if place is None:
-            embedded = await stack.enter_async_context(FakeAPIServer(bookmark_interval_s=0.2, kinds=[WIDGETS]))
+            embedded = await stack.enter_async_context(
+                FakeAPIServer(
+                    bookmark_interval_s=0.2, kinds=[WIDGETS], feature_gates=["CrossNamespaceVolumeDataSource"]
+                )
+            )
             session = await stack.enter_async_context(aiohttp.ClientSession(read_bufsize=2**22))
             made = Server(Client(embedded.url, session), is_real=False, embedded=embedded)
         else:

@@ -212,6 +212,13 @@ def _is_known_source(source: Content) -> bool:
     return (group, kind) in {("", "PersistentVolumeClaim"), ("snapshot.storage.k8s.io", "VolumeSnapshot")}
 
 
+def _default_node(content: Content) -> None:
+    status = content.setdefault("status", {})
+    if status.get("capacity"):
+        status.setdefault("allocatable", {})
+        status["allocatable"] = {**status["capacity"], **status["allocatable"]}
+
+
 def _default_class_object(content: Content) -> None:
     content.setdefault("reclaimPolicy", "Delete")
     content.setdefault("volumeBindingMode", "Immediate")
@@ -277,6 +284,7 @@ _DEFAULTS: dict[str, Callable[[Content], None]] = {
     "storageclasses.storage.k8s.io": _default_class_object,
     "csidrivers.storage.k8s.io": _default_driver,
     "secrets": _default_secret,
+    "nodes": _default_node,
     "pods": _default_pod,
 }
 

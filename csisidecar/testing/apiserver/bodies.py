@@ -14,7 +14,7 @@ import yaml
 
 from csisidecar.testing.apiserver import protobuf
 from csisidecar.testing.apiserver.requests import JSON, PROTOBUF, YAML
-from csisidecar.testing.apiserver.schema import STRUCTS, root_type
+from csisidecar.testing.apiserver.schema import STRUCTS, Repeated, root_type
 from csisidecar.testing.apiserver.status import Refusal, bad_request, unsupported_media
 
 if TYPE_CHECKING:
@@ -139,11 +139,16 @@ def _protobuf(raw: bytes, root: StructType, spec: KindSpec | None) -> dict[str, 
 
 def _json(raw: bytes, lead: str, json_lead: str = "json parse error: ") -> Any:
     try:
-        return json.loads(raw, parse_constant=_no_constant)
+        return json.loads(raw, parse_constant=_no_constant, object_pairs_hook=_object)
     except RecursionError as error:
         raise bad_request(f"{lead}{json_lead}{_MAX_DEPTH_HINT}") from error
     except (ValueError, UnicodeDecodeError) as error:
         raise bad_request(f"{lead}{json_lead}{_reason(error, raw)}") from error
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    return made if len(made) == len(pairs) else Repeated(pairs)
 
 
 def _no_constant(text: str) -> None:

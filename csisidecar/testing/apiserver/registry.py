@@ -203,7 +203,9 @@ class Registry:
         options = options or WriteOptions()
         content = self._content(spec, body, options)
         meta = content["metadata"]
-        given_name = meta.setdefault("name", name)
+        given_name = meta.get("name", "")
+        if not given_name:
+            raise bad_request(f"the name of the object ({name} based on URL) was undeterminable: name must be provided")
         if given_name != name:
             raise bad_request(f"the name of the object ({given_name}) does not match the name on the URL ({name})")
         self._place(spec, meta, namespace)

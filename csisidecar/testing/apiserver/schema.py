@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from csisidecar.clock import rfc3339, rfc3339_micro
+from csisidecar.testing.apiserver.quantities import canonical
 from csisidecar.testing.apiserver.schema_data import TYPES
 from csisidecar.testing.apiserver.status import bad_request, invalid_object, required
 
@@ -139,13 +140,23 @@ def root_type(spec: KindSpec) -> StructType | None:
     return STRUCTS.get(spec.kind)
 
 
+class Repeated(dict[str, Any]):
+    """A JSON object that named fields twice; the last one counts."""
+
+    def __init__(self, pairs: Sequence[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        names = [name for name, _ in pairs]
+        self.names = tuple(dict.fromkeys(name for index, name in enumerate(names) if name in names[:index]))
+
+
 class _Reading:
     """One body being read: where it is, and what was wrong but survivable."""
 
-    __slots__ = ("head", "is_custom", "missing", "unknown")
+    __slots__ = ("head", "is_custom", "missing", "repeated", "unknown")
 
     def __init__(self, spec: KindSpec) -> None:
         self.unknown: list[str] = []
+        self.repeated: list[str] = []
         self.missing: list[str] = []
         """Required fields of a custom resource that are not there."""
         self.is_custom = spec.custom
@@ -159,6 +170,7 @@ class _Reading:
         out: dict[str, Any] = {}
         fields = owner.fields
         is_typed = not self.is_custom or owner.package == "meta/v1"
+        self.note(value, path)
         for key, item in value.items():
             field = fields.get(key)
             if field is None:
@@ -182,6 +194,11 @@ class _Reading:
             if name not in out:
                 out[name] = self.zero(field)
         return out
+
+    def note(self, value: Any, path: str) -> None:
+        """Remember which fields came twice."""
+        if type(value) is Repeated:
+            self.repeated += [f"{path}.{name}" if path else name for name in value.names]
 
     def zero(self, field: FieldType) -> Any:
         if field.pointer:
@@ -209,6 +226,7 @@ class _Reading:
             return [self.scalar(item, field.item, owner, path) for item in value]
         if not isinstance(value, dict):
             raise self.wrong(value, owner, path, f"map[string]{_go_type(field.item)}")
+        self.note(value, path)
         if field.has_structs:
             inner = STRUCTS[field.item]
             return {key: self.struct(item, inner, f"{path}.{key}") for key, item in value.items()}
@@ -259,7 +277,7 @@ class _Reading:
         if not _QUANTITY.match(text):
             pattern = "'^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
             raise bad_request(f"{self.head}quantities must match the regular expression {pattern}")
-        return text
+        return canonical(text)
 
     def time(self, value: Any, kind: str) -> str:
         """A time as Go writes it back: in UTC, to the second, or for MicroTime to the microsecond."""
@@ -343,13 +361,14 @@ class Normalizer:
             raise invalid_object(
                 spec, content["metadata"].get("name", ""), [required(path) for path in reading.missing]
             )
-        if reading.unknown and field_validation != "Ignore":
-            self._report(reading.unknown, field_validation, warnings, reading.head)
+        if (reading.unknown or reading.repeated) and field_validation != "Ignore":
+            texts = [f'duplicate field "{path}"' for path in reading.repeated]
+            texts += [f'unknown field "{path}"' for path in reading.unknown]
+            self._report(texts, field_validation, warnings, reading.head)
         return content
 
     @staticmethod
-    def _report(unknown: Sequence[str], field_validation: str, warnings: list[str] | None, head: str) -> None:
-        texts = [f'unknown field "{path}"' for path in unknown]
+    def _report(texts: Sequence[str], field_validation: str, warnings: list[str] | None, head: str) -> None:
         if field_validation == "Strict":
             raise bad_request(f"{head}strict decoding error: {', '.join(texts)}")
         if warnings is not None:

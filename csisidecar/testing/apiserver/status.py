@@ -238,7 +238,9 @@ def unsupported_media(accepted: Sequence[str]) -> Refusal:
 
 def not_acceptable(accepted: Sequence[str]) -> Refusal:
     """406."""
-    return Refusal(406, "NotAcceptable", f"only the following media types are accepted: {', '.join(accepted)}")
+    return Refusal(
+        406, "NotAcceptable", f"406: Not Acceptable\n\nAvailable representations: {', '.join(accepted)}", details={}
+    )
 
 
 def expired(message: str, *, continue_token: str = "") -> Refusal:

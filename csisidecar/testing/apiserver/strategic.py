@@ -75,7 +75,10 @@ def _merge_map(
             result[key] = merged
     for key, order in orders.items():
         if isinstance(result.get(key), list):
-            result[key] = _in_order(result[key], order, field_of(owner, key), patch.get(key))
+            field = field_of(owner, key)
+            _check_order(patch.get(key), order, field)
+            server = current.get(key)
+            result[key] = _in_order(result[key], order, server if isinstance(server, list) else [], field)
     return result
 
 
@@ -93,7 +96,8 @@ def _merge_value(current: Any, value: Any, field: FieldType | None) -> Any:
             return _without_list_directives(value)
         base_list = current if isinstance(current, list) else []
         if field.merge_key == "":
-            return [*base_list, *(item for item in value if item not in base_list)]
+            merged = [*base_list, *(item for item in value if item not in base_list)]
+            return _in_order(merged, value, base_list, field)
         return _merge_list(base_list, value, field)
     return value
 
@@ -104,6 +108,8 @@ def _merge_plain(current: dict[str, Any], patch: dict[str, Any], owner: StructTy
         return replaced
     if patch.get(_DIRECTIVE) == "delete":
         return {}
+    if patch.get(_DIRECTIVE) not in {None, "merge"}:
+        raise _failed(f"unknown patch type: {patch[_DIRECTIVE]} in map: {_go_map(patch)}")
     result = dict(current)
     for key, value in patch.items():
         if key == _DIRECTIVE:
@@ -135,28 +141,46 @@ def _merge_list(current: list[Any], patch: list[Any], field: FieldType) -> list[
             result[found[0]] = _merge_map(result[found[0]], item, inner(field), retain=field.retain_keys)
         else:
             result.append(_without_directives(item))
-    return result
+    return _in_order(result, [item for item in patch if item.get(_DIRECTIVE) != "delete"], current, field)
 
 
-def _in_order(items: list[Any], order: list[Any], field: FieldType | None, patched: Any) -> list[Any]:
-    """Items named in `order` take its sequence; the others stay behind the item they followed."""
-    del patched
+def _identity(item: Any, field: FieldType | None) -> Any:
     key = field.merge_key if field is not None else None
+    return item.get(key) if key and isinstance(item, dict) else item
 
-    def identity(item: Any) -> Any:
-        return item.get(key) if key and isinstance(item, dict) else item
 
-    wanted = [identity(item) for item in order]
-    ranked: list[tuple[int, int, Any]] = []
-    last = -1
-    for position, item in enumerate(items):
-        name = identity(item)
-        if name in wanted:
-            last = wanted.index(name)
-            ranked.append((last, 0, item))
-        else:
-            ranked.append((last, position + 1, item))
-    return [item for _, _, item in sorted(ranked, key=lambda entry: entry[:2])]
+def _in_order(items: list[Any], order: list[Any], server: list[Any], field: FieldType | None) -> list[Any]:
+    """`items` in the order a patch wants them; those it does not name keep their place among the server's.
+
+    An item that only the server has comes before the next named item that stands behind it in `server`; where that
+    does not say, named items come first.
+    """
+    wanted = [_identity(item, field) for item in order]
+    ranks = [_identity(item, field) for item in server]
+    named = sorted(
+        (item for item in items if _identity(item, field) in wanted),
+        key=lambda item: wanted.index(_identity(item, field)),
+    )
+    others = [item for item in items if _identity(item, field) not in wanted]
+    merged: list[Any] = []
+    while named and others:
+        left, right = _identity(others[0], field), _identity(named[0], field)
+        is_before = left in ranks and right in ranks and ranks.index(left) < ranks.index(right)
+        merged.append(others.pop(0) if is_before else named.pop(0))
+    return [*merged, *others, *named]
+
+
+def _check_order(patched: Any, order: Any, field: FieldType | None) -> None:
+    """The items a patch carries must come in the order that it gives itself."""
+    if not isinstance(patched, list) or not isinstance(order, list):
+        return
+    left = iter([_identity(item, field) for item in order])
+    for item in patched:
+        if isinstance(item, dict) and item.get(_DIRECTIVE) == "delete":
+            continue
+        if _identity(item, field) not in left:
+            shown = [" ".join(map(str, part)) for part in (patched, order)]
+            raise _failed(f"The order in patch list:\n[{shown[0]}]\n doesn't match {_ORDER[:-1]} list:\n[{shown[1]}]\n")
 
 
 def _without_directives(value: Any) -> Any:

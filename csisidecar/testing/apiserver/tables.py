@@ -200,8 +200,9 @@ def _csi_driver(content: Content, now: str) -> list[Any]:
     ]
 
 
-def _capacity(content: Content, _: str) -> list[Any]:
-    return [content["metadata"]["name"], content.get("storageClassName", ""), content.get("capacity") or _UNSET]
+def _plain(content: Content, _: str) -> list[Any]:
+    """What a real server shows of a kind that has no columns of its own."""
+    return [content["metadata"]["name"], content["metadata"].get("creationTimestamp", "")]
 
 
 def _attributes_class(content: Content, now: str) -> list[Any]:
@@ -352,7 +353,7 @@ _CELLS: dict[str, tuple[list[Column], Callable[[Content, str], list[Any]]]] = {
         ),
         _csi_driver,
     ),
-    "csistoragecapacities.storage.k8s.io": (_heads("Name|StorageClassName|Capacity"), _capacity),
+    "csistoragecapacities.storage.k8s.io": (_heads("Name|Created At:date"), _plain),
     "volumeattributesclasses.storage.k8s.io": (_heads("Name|DriverName|Age"), _attributes_class),
     "namespaces": (_heads("Name|Status|Age"), _namespace),
     "nodes": (

@@ -797,6 +797,18 @@ def _secret_change(content: Content, old: Content) -> list[Cause]:
     return causes
 
 
+def _config_map_change(content: Content, old: Content) -> list[Cause]:
+    if not old.get("immutable"):
+        return []
+    detail = "field is immutable when `immutable` is set"
+    causes = [] if content.get("immutable") else [forbidden_field("immutable", detail)]
+    return causes + [
+        forbidden_field(field, detail)
+        for field in ("data", "binaryData")
+        if content.get(field, {}) != old.get(field, {})
+    ]
+
+
 def _event(content: Content) -> list[Cause]:
     involved = content.get("involvedObject", {}).get("namespace", "")
     namespace = content["metadata"].get("namespace", "")
@@ -872,5 +884,6 @@ _CHANGE_RULES: dict[str, Callable[[Content, Content], list[Cause]]] = {
     "csistoragecapacities.storage.k8s.io": _capacity_change,
     "volumeattributesclasses.storage.k8s.io": _attributes_class_change,
     "secrets": _secret_change,
+    "configmaps": _config_map_change,
     "pods": _pod_change,
 }

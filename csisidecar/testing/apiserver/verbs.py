@@ -29,13 +29,17 @@ from csisidecar.testing.apiserver.registry import DeleteOptions, Registry, Write
 from csisidecar.testing.apiserver.requests import Form, Target, negotiate
 from csisidecar.testing.apiserver.schema import root_type
 from csisidecar.testing.apiserver.status import (
+    Cause,
     Refusal,
     bad_request,
+    forbidden_field,
+    invalid,
     invalid_options,
     method_not_allowed,
     no_such_path,
     success,
     too_large,
+    too_long,
     unsupported,
 )
 from csisidecar.testing.apiserver.store import Stored, encode
@@ -55,6 +59,7 @@ _OBJECT_SHAPES = {
     "PartialObjectMetadataList": "meta.k8s.io",
 }
 _MIN_WATCH_S = 1800.0
+_MAX_MANAGER_BYTES = 128
 
 
 @dataclass(kw_only=True)
@@ -319,22 +324,35 @@ class Verbs:
 
 
 def _write_options(query: Mapping[str, str], call: Call, *, is_apply: bool = False) -> WriteOptions:
-    dry = query.get("dryRun", "")
+    dry, validation = query.get("dryRun", ""), query.get("fieldValidation", "")
+    method = call.request.method
+    causes = []
     if dry not in {"", "All"}:
-        raise invalid_options("CreateOptions", "meta.k8s.io", [unsupported("dryRun", [dry], ["All"])])
-    validation = query.get("fieldValidation", "")
+        causes.append(unsupported("dryRun", [dry], ["All"]))
+    if method == "PATCH" and not is_apply and "force" in query:
+        causes.append(forbidden_field("force", "may not be specified for non-apply patch"))
+    causes += _manager_causes(query.get("fieldManager", ""))
     if validation not in {"", "Ignore", "Warn", "Strict"}:
-        raise invalid_options(
-            "CreateOptions",
-            "meta.k8s.io",
-            [unsupported("fieldValidation", validation, ["", "Ignore", "Strict", "Warn"])],
-        )
+        causes.append(unsupported("fieldValidation", validation, ["", "Ignore", "Strict", "Warn"]))
+    if causes:
+        kind = {"POST": "CreateOptions", "PUT": "UpdateOptions", "PATCH": "PatchOptions"}[method]
+        raise invalid_options(kind, "meta.k8s.io", causes)
     return WriteOptions(
         dry_run=bool(dry),
         field_manager=query.get("fieldManager", "") or ("" if is_apply else call.record.user_agent.partition("/")[0]),
         field_validation=validation,
         warnings=call.warnings,
     )
+
+
+def _manager_causes(manager: str) -> list[Cause]:
+    if len(manager) > _MAX_MANAGER_BYTES:
+        return [too_long("fieldManager", _MAX_MANAGER_BYTES)]
+    return [
+        invalid("fieldManager", manager, f"invalid character U+{ord(letter):04X} (at position {place})")
+        for place, letter in enumerate(manager)
+        if not letter.isprintable()
+    ][:1]
 
 
 def _response(body: bytes, form: Form, status: int) -> web.Response:
