@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -95,7 +96,8 @@ class Client:
         if accept:
             headers["Accept"] = accept
         shown = {key.rstrip("_"): str(value) for key, value in query.items()}
-        async with self.session.request(method, self.url + path, data=data, headers=headers, params=shown) as response:
+        sent = io.BytesIO(data) if data is not None else None
+        async with self.session.request(method, self.url + path, data=sent, headers=headers, params=shown) as response:
             text = await response.text()
             try:
                 found = json.loads(text)

@@ -150,3 +150,31 @@ async def server(place: ControlPlane | None) -> AsyncIterator[Server]:
 def client(server: Server) -> Client:
     """Its client."""
     return server.client
+
+
+@pytest.fixture
+async def widgets(server: Server) -> str:
+    """URL of a kind of our own, declared on either server."""
+    if server.is_real:
+        await _declare_widgets(server.client)
+    return server.widgets
+
+
+async def _declare_widgets(client: Client) -> None:
+    definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+    version = {
+        "name": WIDGETS.version,
+        "served": True,
+        "storage": True,
+        "subresources": {"status": {}},
+        "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}},
+        "additionalPrinterColumns": [
+            {"name": "Size", "type": "integer", "jsonPath": ".spec.size"},
+            {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
+        ],
+    }
+    names = {"plural": WIDGETS.plural, "kind": WIDGETS.kind, "shortNames": list(WIDGETS.short_names)}
+    spec = {"group": WIDGETS.group, "scope": "Namespaced", "names": names, "versions": [version]}
+    await client.post(definitions, {"metadata": {"name": "widgets.example.com"}, "spec": spec})
+    await client.eventually("/apis/example.com/v1", lambda answer: answer.status == 200 and bool(answer["resources"]))
+    await client.eventually("/apis/example.com/v1/widgets", lambda answer: answer.status == 200)

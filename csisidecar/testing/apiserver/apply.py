@@ -115,7 +115,7 @@ def apply(
     def change(current: Content) -> Content:
         owners = [Owner.read(entry) for entry in current["metadata"].pop("managedFields", ())]
         if not owners:
-            owned = frozenset(paths_of(current, root))
+            owned = frozenset(_writable(spec, paths_of(current, root), ""))
             owners = [replace(me, manager=_BEFORE, operation="Update", subresource="", fields=owned)]
         mine = next((owner for owner in owners if owner.identity == me.identity), None)
         others = [owner for owner in owners if owner.identity != me.identity]
