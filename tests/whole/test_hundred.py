@@ -53,6 +53,7 @@ def csinode(driver: str) -> dict[str, Any]:
     }
 
 
+@pytest.mark.parity("A-OWN-11")
 async def test_hundred_attachments_are_five_writes_and_two_calls_each(tmp_path: Path) -> None:
     names = [f"v{at:03}" for at in range(COUNT)]
     backend = MemoryBackend()
