@@ -68,6 +68,10 @@ class Informer(Generic[T]):
                 change = writer.apply(self._compact(event.obj) if self._compact else event.obj)
             case EventType.DELETE if event.obj is not None:
                 change = writer.delete(event.obj.key)
+            case EventType.DELETE if event.key is not None:
+                change = writer.delete(event.key)
+            case EventType.MALFORMED if event.key is not None:
+                writer.keep(event.key)
             case EventType.INIT_DONE:
                 for gone in writer.end_list():
                     writer.publish(gone)

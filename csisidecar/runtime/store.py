@@ -196,6 +196,11 @@ class StoreWriter(Generic[T]):
         store._objects[key] = obj  # noqa: SLF001
         return Change(old, obj)
 
+    def keep(self, key: ObjectKey) -> None:
+        """The object called `key` is there, but cannot be read: a list that ends does not drop what is known of it."""
+        if self._listed is not None:
+            self._listed.add(key)
+
     def delete(self, key: ObjectKey) -> Change[T] | None:
         """Drop the object called `key` and tell the change; None when it was not there."""
         store = self.store

@@ -67,6 +67,10 @@ class EventType(Enum):
     """An object is gone; it carries its last state."""
     BOOKMARK = auto()
     """Nothing changed up to this version."""
+    MALFORMED = auto()
+    """An object is there that does not fit its view; what was known of it before still is the best there is."""
+    MALFORMED = auto()
+    """An object is there that does not fit its view; what was known of it before still is the best there is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,10 @@ class WatchEvent(Generic[T]):
     obj: T | None = None
     resource_version: str = ""
     """The version up to which everything has been told, where the event knows it."""
+    key: ObjectKey | None = None
+    """The object's name, where it is known and the object is not."""
+    key: ObjectKey | None = None
+    """The object's name, where the event has no object."""
 
 
 class _Line(msgspec.Struct):
@@ -213,7 +221,9 @@ class Watcher(Generic[T]):
             page = self._decode_list(body)
             for raw in page.items or ():
                 obj = self._object(raw)
-                if obj is not None:
+                if isinstance(obj, ObjectKey):
+                    yield WatchEvent(EventType.MALFORMED, key=obj)
+                elif obj is not None:
                     yield WatchEvent(EventType.INIT_APPLY, obj)
             token = page.metadata.continue_
             if not token:
@@ -296,6 +306,8 @@ class Watcher(Generic[T]):
         obj = self._object(entry.object)
         if obj is None:
             return None
+        if isinstance(obj, ObjectKey):
+            return WatchEvent(EventType.DELETE if entry.type == "DELETED" else EventType.MALFORMED, key=obj)
         if entry.type == "DELETED":
             return WatchEvent(EventType.DELETE, obj, "" if listing else obj.resource_version)
         if entry.type in ("ADDED", "MODIFIED"):
@@ -305,7 +317,8 @@ class Watcher(Generic[T]):
         logger.warning("unknown watch event ignored", extra=self._about(event=entry.type))
         return None
 
-    def _object(self, raw: msgspec.Raw) -> T | None:
+    def _object(self, raw: msgspec.Raw) -> T | ObjectKey | None:
+        """The object; only its key when it does not fit the view; None when not even that can be told."""
         try:
             obj = self._decode(raw)
         except msgspec.ValidationError as error:
@@ -314,7 +327,7 @@ class Watcher(Generic[T]):
             if key not in self._malformed:
                 self._malformed.add(key)
                 logger.warning("malformed object ignored", extra=self._about(object=str(key), error=str(error)))
-            return None
+            return key if key.name else None
         if not obj.name or not obj.uid:
             logger.warning("object without name or uid ignored", extra=self._about(object=str(obj.key)))
             return None

@@ -196,6 +196,25 @@ async def test_malformed_object_is_left_out_and_the_others_are_kept(caplog: pyte
     assert any("bad" in json.dumps(record.__dict__, default=str) for record in caplog.records)
 
 
+@pytest.mark.parametrize("streams", [True, False], ids=["streamed", "paged"])
+async def test_object_that_became_malformed_is_not_taken_for_gone(streams: bool) -> None:
+    api = TinyAPI()
+    api.streams_lists = streams
+    api.put("a")
+    changes: list[Change[KubeObject]] = []
+    async with following(api) as informer:
+        await informer.store.synced()
+        informer.store.subscribe(changes.append)
+        api.put("a", finalizers="not-a-list")
+        api.compact()
+        await asyncio.sleep(100)
+        assert names(informer.store) == {"a"}
+        assert changes == []
+        api.drop("a")
+        await asyncio.sleep(1)
+        assert names(informer.store) == set()
+
+
 async def test_older_version_of_an_object_never_replaces_a_newer_one() -> None:
     api = TinyAPI()
     old = api.put("a")
