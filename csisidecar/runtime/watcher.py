@@ -69,8 +69,6 @@ class EventType(Enum):
     """Nothing changed up to this version."""
     MALFORMED = auto()
     """An object is there that does not fit its view; what was known of it before still is the best there is."""
-    MALFORMED = auto()
-    """An object is there that does not fit its view; what was known of it before still is the best there is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +81,6 @@ class WatchEvent(Generic[T]):
     """The version up to which everything has been told, where the event knows it."""
     key: ObjectKey | None = None
     """The object's name, where it is known and the object is not."""
-    key: ObjectKey | None = None
-    """The object's name, where the event has no object."""
 
 
 class _Line(msgspec.Struct):

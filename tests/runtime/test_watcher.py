@@ -39,6 +39,10 @@ def names(store: Store[KubeObject]) -> set[str]:
     return {obj.name for obj in store.values()}
 
 
+def healthy(informer: Informer[KubeObject]) -> bool:
+    return informer.watcher.is_healthy
+
+
 async def test_streamed_list_then_one_watch() -> None:
     api = TinyAPI()
     api.put("a")
@@ -153,11 +157,11 @@ async def test_quiet_watch_after_a_failed_one_is_healthy_as_soon_as_it_stands() 
         await asyncio.sleep(1)
         api.trouble.extend(["unreachable"])
         api.compact()
-        while informer.watcher.is_healthy:
+        while healthy(informer):
             await asyncio.sleep(0.1)
         assert "connection refused" in informer.watcher.status
         await asyncio.sleep(3)
-        assert informer.watcher.is_healthy
+        assert healthy(informer)
         assert informer.watcher.status == "watching"
 
 
