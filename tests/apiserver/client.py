@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
-import aiohttp
-
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
+
+    import aiohttp
 
 CORE = "/api/v1"
 STORAGE = "/apis/storage.k8s.io/v1"

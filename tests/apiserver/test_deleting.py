@@ -66,8 +66,10 @@ async def test_object_on_its_way_out_gets_no_new_finalizer(server: Server, clien
     patch = {"metadata": {"finalizers": [HELD, "x.example.com/new"]}}
     answer = (await client.merge(f"{server.maps}/m", patch)).refused(422, "Invalid")
     assert set(answer.causes) == {
-        "metadata.finalizers: Forbidden: no new finalizers can be added if the object is being deleted, found new "
-        'finalizers []string{"x.example.com/new"}'
+        (
+            "metadata.finalizers: Forbidden: no new finalizers can be added if the object is being deleted, found new "
+            'finalizers []string{"x.example.com/new"}'
+        )
     }
 
 
@@ -135,8 +137,10 @@ async def test_dry_run_deletes_nothing(server: Server, client: Client) -> None:
 OPTIONS: dict[str, tuple[dict[str, Any], str]] = {
     "policy": (
         {"propagationPolicy": "Sometimes"},
-        'propagationPolicy: Unsupported value: "Sometimes": supported values: "Foreground", "Background", "Orphan", '
-        '"nil"',
+        (
+            'propagationPolicy: Unsupported value: "Sometimes": supported values: "Foreground", "Background", '
+            '"Orphan", "nil"'
+        ),
     ),
     "both": (
         {"propagationPolicy": "Orphan", "orphanDependents": True},

@@ -10,7 +10,6 @@ from tests.apiserver.client import CORE, STORAGE
 
 if TYPE_CHECKING:
     from tests.apiserver.client import Client
-    from tests.apiserver.conftest import Server
 
 REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 AGGREGATED = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json"

@@ -229,8 +229,10 @@ async def test_metadata_of_one_object(server: Server, client: Client) -> None:
     [
         (
             VOLUMES,
-            "Name, Capacity, Access Modes, Reclaim Policy, Status, Claim, StorageClass, VolumeAttributesClass, Reason, "
-            "Age, VolumeMode",
+            (
+                "Name, Capacity, Access Modes, Reclaim Policy, Status, Claim, StorageClass, VolumeAttributesClass, "
+                "Reason, Age, VolumeMode"
+            ),
         ),
         (
             f"{CORE}/persistentvolumeclaims",

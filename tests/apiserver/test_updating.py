@@ -189,14 +189,18 @@ IMMUTABLE: dict[str, tuple[str, dict[str, Any], str]] = {
     "claim modes": (
         "claim",
         {"spec": {"accessModes": ["ReadWriteMany"]}},
-        "spec: Forbidden: spec is immutable after creation except resources.requests and volumeAttributesClassName for "
-        "bound claims",
+        (
+            "spec: Forbidden: spec is immutable after creation except resources.requests and volumeAttributesClassName "
+            "for bound claims"
+        ),
     ),
     "claim size": (
         "claim",
         {"spec": {"resources": {"requests": {"storage": "2Gi"}}}},
-        "spec: Forbidden: spec is immutable after creation except resources.requests and volumeAttributesClassName for "
-        "bound claims",
+        (
+            "spec: Forbidden: spec is immutable after creation except resources.requests and volumeAttributesClassName "
+            "for bound claims"
+        ),
     ),
     "class parameters": (
         "class",

@@ -115,8 +115,10 @@ async def test_watch_that_wants_no_initial_events_begins_now(server: Server, cli
         ),
         (
             {"resourceVersionMatch": "NotOlderThan"},
-            "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden for watch unless sendInitialEvents is "
-            "provided",
+            (
+                "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden for watch unless sendInitialEvents "
+                "is provided"
+            ),
         ),
     ],
 )

@@ -34,6 +34,16 @@ _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _QUALIFIED_PART = re.compile(r"([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]")
 _LABEL_VALUE = re.compile(r"(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?")
+_CONFIG_KEY = re.compile(r"[-._a-zA-Z0-9]+")
+_CONFIG_KEY_RULE = (
+    "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or "
+    "'key-name', regex used for validation is '[-._a-zA-Z0-9]+')"
+)
+_SECRET_KEYS = {
+    "kubernetes.io/tls": ("tls.crt", "tls.key"),
+    "kubernetes.io/ssh-auth": ("ssh-privatekey",),
+    "kubernetes.io/dockerconfigjson": (".dockerconfigjson",),
+}
 _MAX_LABEL, _MAX_SUBDOMAIN = 63, 253
 _MAX_ANNOTATIONS_BYTES = 256 * 1024
 _MAX_ERROR_BYTES = 1024
@@ -78,6 +88,8 @@ def validate_create(spec: KindSpec, content: Content) -> list[Cause]:
     rule = _RULES.get(spec.storage_name)
     if rule is not None:
         causes += rule(content)
+    if spec.group == "events.k8s.io" and not content.get("eventTime"):
+        causes.append(required("eventTime"))
     return causes
 
 
@@ -188,6 +200,8 @@ def _name(spec: KindSpec, name: str, field: str) -> list[Cause]:
         causes = (
             [invalid(field, name, f"must be no more than {_MAX_LABEL} characters")] if len(name) > _MAX_LABEL else []
         )
+        if "." in name:
+            return [*causes, invalid(field, name, "must not contain dots")]
         return causes if _LABEL.fullmatch(name) else [*causes, invalid(field, name, _LABEL_RULE)]
     return _subdomain(name, field)
 
@@ -784,17 +798,19 @@ def _lease(content: Content) -> list[Cause]:
 
 
 def _secret(content: Content) -> list[Cause]:
-    size = sum(len(value) * 3 // 4 for value in content.get("data", {}).values())
-    return [too_long("data", _MAX_SECRET_BYTES)] if size > _MAX_SECRET_BYTES else []
+    data = content.get("data", {})
+    causes = [invalid(f"data[{key}]", key, _CONFIG_KEY_RULE) for key in data if not _CONFIG_KEY.fullmatch(key)]
+    if sum(len(value) * 3 // 4 for value in data.values()) > _MAX_SECRET_BYTES:
+        causes.append(too_long("data", _MAX_SECRET_BYTES))
+    needed = _SECRET_KEYS.get(content.get("type", ""), ())
+    return causes + [required(f"data[{key}]") for key in needed if key not in data]
 
 
 def _secret_change(content: Content, old: Content) -> list[Cause]:
     causes = []
     if content.get("type") != old.get("type"):
         causes.append(_immutable("type", content.get("type")))
-    if old.get("immutable") and content.get("data") != old.get("data"):
-        causes.append(forbidden_field("data", "field is immutable when `immutable` is set"))
-    return causes
+    return causes + _config_map_change(content, old)
 
 
 def _config_map_change(content: Content, old: Content) -> list[Cause]:
