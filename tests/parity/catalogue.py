@@ -61,9 +61,11 @@ def faults(mode: str) -> list[str]:
     prefix = MARKED.get(mode)
     if prefix is None:
         return []
+    ids = [row.id for row in rows(mode)]
+    found = [f"{row}: the page has it more than once" for row in sorted({row for row in ids if ids.count(row) > 1})]
     named = {row.id: row.test for row in rows(mode) if row.id.startswith(prefix)}
     marked = {row: tests for row, tests in marks().items() if row.startswith(prefix)}
-    found = [f"{row}: {test} is not marked for it" for row, test in named.items() if test not in marked.get(row, ())]
+    found += [f"{row}: {test} is not marked for it" for row, test in named.items() if test not in marked.get(row, ())]
     return found + _without_row(named, marked)
 
 

@@ -211,6 +211,7 @@ async def test_publish_in_flight_that_is_listed_already_is_not_repeated() -> Non
 
 
 @pytest.mark.parity("A-DRIFT-01")
+@pytest.mark.parity("A-DRIFT-11")
 async def test_pause_is_counted_from_the_end_of_a_comparison_and_pages_are_asked_for_as_told() -> None:
     world = World(volume(finalizers=[FINALIZER]), node(), settled(), capabilities=LISTING, max_entries=7)
     world.driver.pages = {"": page_of([("x", "y")], next_token="more"), "more": page_of([THERE])}
