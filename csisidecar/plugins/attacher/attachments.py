@@ -109,6 +109,8 @@ class AttachmentReconciler:
         if not attachment.is_deleting:
             if contradicted or not attachment.is_attached:
                 await self._attach(attachment)
+            else:
+                await self._leave_attached(attachment)
         elif contradicted or self._finalizer in attachment.finalizers or key in self._unmarked:
             await self._detach(attachment)
         return DONE
@@ -136,6 +138,13 @@ class AttachmentReconciler:
             raise
         self._sightings.settled(attachment)
         self._report.attached(attachment)
+
+    async def _leave_attached(self, attachment: Attachment) -> None:
+        """Nothing to do, but an error of an attempt that nothing repeats any more must not stay beside `attached`."""
+        self._report.histories.forget(attachment.key)
+        if attachment.status is not None and attachment.status.attach_error is not None:
+            context = attachment.status.attachment_metadata or {}
+            await self._write_status(attachment, status_patch.build_attached(attachment, context, clear_error=True))
 
     async def _prepare(self, attachment: Attachment) -> tuple[ControllerPublishVolumeRequest, str]:
         """Everything before the driver is called: the request, and whether its volume is migrated, for the metrics.

@@ -2,7 +2,7 @@
 
 `DriftReconciler` asks the driver from time to time. Where driver and status disagree it notes what it saw, by the
 attachment's UID, and offers the attachment; `AttachmentReconciler` reads the note and decides. A note is dropped
-when an attempt has made it untrue and when the next comparison begins.
+when an attempt has made it untrue and when a later comparison finds no difference.
 
 Source: external-attacher `pkg/controller/csi_handler.go`, ReconcileVA. There a flag by name forces one attempt, and
 inline volumes are never compared.
@@ -19,7 +19,7 @@ from csisidecar.plugins.attacher.target import find_node_id_or_kept, find_target
 from csisidecar.runtime import Result
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Container, Iterable, Mapping
 
     from csisidecar.csi import CSIClient
     from csisidecar.kube import Attachment, ObjectKey
@@ -51,16 +51,23 @@ class Sightings:
         self._settled.add(attachment.uid)
 
     def begin(self) -> None:
-        """A look at the driver begins; what earlier ones saw is dropped."""
-        self._is_published.clear()
+        """A look at the driver begins."""
         self._settled.clear()
 
     def note(self, attachment: Attachment, *, is_published: bool) -> bool:
-        """Keep what was seen of `attachment`; whether it is news, not overtaken by an attempt since `begin`."""
+        """Keep what was seen of `attachment`; whether it contradicts it, and no attempt has overtaken that."""
         if attachment.uid in self._settled:
+            return False
+        if is_published is attachment.is_attached:
+            self._is_published.pop(attachment.uid, None)
             return False
         self._is_published[attachment.uid] = is_published
         return True
+
+    def end(self, uids: Container[str]) -> None:
+        """The look is over; of attachments that are not in `uids` any more nothing is kept."""
+        for gone in [uid for uid in self._is_published if uid not in uids]:
+            del self._is_published[gone]
 
 
 class DriftReconciler:
@@ -123,11 +130,10 @@ class DriftReconciler:
             except UnusableObjectError as error:
                 skipped.append(f"{attachment.name}: {error}")
                 continue
-            if is_published is not attachment.is_attached and self._sightings.note(
-                attachment, is_published=is_published
-            ):
+            if self._sightings.note(attachment, is_published=is_published):
                 disagree.append(f"{attachment.name}: {'published' if is_published else 'not published'}")
                 self._offer(attachment.key)
+        self._sightings.end({found.uid for found in self._own()})
         if skipped:
             logger.warning(
                 "attachments could not be compared with the driver's list",

@@ -171,6 +171,35 @@ async def test_republish_that_fails_shows_is_retried_by_the_backoff_and_cleared(
 
 
 @pytest.mark.parity("A-DRIFT-05", "A-DRIFT-05")
+async def test_error_of_a_republish_goes_when_the_driver_lists_the_volume_again() -> None:
+    world = World(volume(finalizers=[FINALIZER]), node(), settled(), capabilities=LISTING, retry_interval_start_s=90.0)
+    world.driver.publish = [Answer(StatusCode.INTERNAL, "no", late=True)]
+    async with world.running():
+        await asyncio.sleep(30)
+        assert "attachError" in world.status
+        await asyncio.sleep(90)
+    assert world.status == ATTACHED
+    assert world.driver.calls == ["publish"]
+
+
+async def test_stale_error_that_another_attacher_left_beside_attached_goes() -> None:
+    status = {**ATTACHED, "attachError": {"message": "old", "time": NOW}}
+    world = World(volume(finalizers=[FINALIZER]), node(), settled(status=status))
+    await world.run(3.0)
+    assert world.status == ATTACHED
+    assert world.driver.calls == []
+    assert world.api.writes() == ["PATCH volumeattachments/va1/status"]
+
+
+async def test_comparison_that_fails_leaves_what_was_seen_before() -> None:
+    world = World(volume(finalizers=[FINALIZER]), node(), settled(), capabilities=LISTING, retry_interval_start_s=90.0)
+    world.driver.publish = [Answer(StatusCode.INTERNAL, "no")]
+    world.driver.lists = [Answer(), Answer(StatusCode.INTERNAL, "no")]
+    async with world.running():
+        await asyncio.sleep(100)
+    assert world.driver.times == [pytest.approx(t, abs=0.1) for t in (0, 90)]
+
+
 async def test_csinode_gone_leaves_the_kept_node_id_and_no_error_on_an_attached_attachment() -> None:
     world = World(volume(finalizers=[FINALIZER]), settled(annotations={NODE_ID: "kept"}), capabilities=LISTING)
     await world.run(3.0)
