@@ -21,7 +21,7 @@ from csisidecar.runtime.queue import QueueClosed, WorkQueue
 from csisidecar.runtime.reconcile import Attempt, _current
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from datetime import datetime
 
     from csisidecar.backoff import Backoff
@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 K = TypeVar("K", bound=Hashable)
+
+LAST_PAUSE_S = 0.5
+"""Between two tries of what must not be left undone when a controller is drained."""
 
 OWN_WRITES_WAIT_S = 5.0
 """How long a key is held back for the stores to see its own writes, before they are repaired by a live read."""
@@ -81,6 +84,9 @@ class Controller(Generic[K]):
         attempt_timeout_s: when an attempt is cut and counts as failed; None: never.
         resync_s: how often every key is offered again; 0: never.
         queue_name: the `name` label of the work queue's metrics.
+        unfinished: keys that must not be left when the controller is drained: each is attempted once more, and again
+            after a pause, until there are none or whoever drains loses patience. Keys may be of attempts elsewhere
+            whose end is to be waited for; those are attempted too, and must do no harm.
     """
 
     def __init__(
@@ -94,6 +100,7 @@ class Controller(Generic[K]):
         attempt_timeout_s: float | None = None,
         resync_s: float = 0.0,
         queue_name: str = "",
+        unfinished: Callable[[], Iterable[K]] = lambda: (),
     ) -> None:
         self.name = name
         self._reconciler = reconciler
@@ -103,6 +110,7 @@ class Controller(Generic[K]):
         self._attempt_timeout_s = attempt_timeout_s
         self._resync_s = resync_s
         self._queue_name = queue_name or name
+        self._unfinished = unfinished
         self._queue: WorkQueue[K] | None = None
         self._failures: dict[K, _Failures] = {}
         self._held_back: dict[K, _HeldBack] = {}
@@ -174,6 +182,7 @@ class Controller(Generic[K]):
                     await self._dispatch(queue, host, group)
                     for helper in helpers:
                         helper.cancel()
+                    await self._finish(host)
         finally:
             queue.close()
             self._queue = None
@@ -230,6 +239,20 @@ class Controller(Generic[K]):
                 continue
             queue.done(key)
             free.release()
+
+    async def _finish(self, host: Host) -> None:
+        """Attempt what must not be left, while it may; no new keys come any more."""
+        while keys := list(self._unfinished()):
+            for key in keys:
+                if key in self._in_flight:
+                    continue
+                if not host.may_start():
+                    return
+                try:
+                    await self._reconciler.reconcile(key)
+                except Exception as error:  # noqa: BLE001 - as in every attempt; the next round is the backoff
+                    logger.info("last attempt failed", extra=self._about(key, error=str(error)))
+            await asyncio.sleep(LAST_PAUSE_S)
 
     def _hold_back(self, key: K, writes: Sequence[Write], queue: WorkQueue[K], host: Host) -> None:
         unseen = [write for write in writes if not host.stores.has_seen(write)]

@@ -104,6 +104,8 @@ class Provisioner:
             triggers=[every(settings.retry_interval_max_s, lambda: list(memory.unsaved))],
             workers=SAVE_WORKERS,
             backoff=backoff,
+            # A stop waits for claims in flight, whose volumes may yet have to be saved; their keys name no volume.
+            unfinished=lambda: [*memory.unsaved, *claim_controller.in_flight],
         )
         cluster = self._find_cluster(ctx)
         grants = self._find_grants(ctx)

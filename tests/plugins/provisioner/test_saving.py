@@ -205,3 +205,52 @@ async def test_what_makes_two_volumes_of_one_name_differ() -> None:
     assert find_difference({"spec": {}}, created) == "belongs to no claim with UID unknown"
     assert find_difference(existing(uid, handle="h2"), created) == f"names volume h2, but CreateVolume gave {handle}"
     assert "names volume" in find_difference(existing(uid, driver="other", handle=handle), created)
+
+
+async def test_volume_that_waits_to_be_saved_is_saved_before_a_stop() -> None:
+    world = World()
+    world.add_class()
+    world.refuse("create", "persistentvolumes", 500, times=5)
+    uid = world.add_claim()
+    async with world.running():
+        await asyncio.sleep(4)
+        assert world.api.get("persistentvolumes", f"pvc-{uid}") is None
+        assert await world.drain(20)
+    assert world.volume(uid)
+    assert len(world.calls()) == 1
+
+
+async def test_stop_waits_for_a_volume_in_the_making_and_saves_it() -> None:
+    world = World()
+    world.add_class()
+    world.driver.order("CreateVolume:delay=3 x1")
+    world.refuse("create", "persistentvolumes", 500, times=2)
+    uid = world.add_claim()
+    async with world.running():
+        await asyncio.sleep(1)
+        assert await world.drain(20)
+    assert world.volume(uid)
+
+
+async def test_stop_does_not_wait_for_ever_for_an_api_server() -> None:
+    world = World()
+    world.add_class()
+    world.refuse("create", "persistentvolumes", 500, times=1000)
+    world.add_claim()
+    async with world.running():
+        await asyncio.sleep(1)
+        tries = len(world.wire.requests)
+        assert not await world.drain(20)
+    assert 30 < len(world.wire.requests) - tries < 60
+    assert len(world.plugin._memory.unsaved) == 1
+
+
+async def test_idle_plugin_stops_at_once() -> None:
+    world = World()
+    world.add_class()
+    world.add_claim()
+    async with world.running():
+        await asyncio.sleep(1)
+        began = asyncio.get_running_loop().time()
+        assert await world.drain(20)
+        assert asyncio.get_running_loop().time() - began < 0.1

@@ -432,12 +432,21 @@ class World:
                 while stores.unsynced():
                     await asyncio.sleep(0.001)
                 host = Host(stores=stores, clock=self.clock)
-                tasks += [group.create_task(controller.run(host)) for controller in controllers]
+                self.controllers = controllers
+                self.tasks = [group.create_task(controller.run(host)) for controller in controllers]
+                tasks += self.tasks
                 yield
                 for task in tasks:
                     task.cancel()
         finally:
             channel.close()
+
+    async def drain(self, seconds: float) -> bool:
+        """What a stop does: no new work, and what was begun gets so long to end; whether that was enough."""
+        for controller in self.controllers:
+            controller.drain()
+        _, late = await asyncio.wait(self.tasks, timeout=seconds)
+        return not late
 
     async def run(self, seconds: float = 0.5) -> None:
         """Let the provisioner work for so long."""
