@@ -83,6 +83,7 @@ class ControllerService:
         block = read_uses(request.volume_capabilities)[0].block
         source = read_source(request.volume_content_source)
         low, high = read_range(request.capacity_range)
+        self._check_mutable(request.mutable_parameters)
         volume_id = make_id("vol", request.name)
         with world.busy(volume_id), world.reading(*([source.id] if source else [])):
             record = world.volumes.get(volume_id)
@@ -111,6 +112,12 @@ class ControllerService:
                     raise
         return CreateVolumeResponse(volume=to_volume(record))
 
+    def _check_mutable(self, parameters: Mapping[str, str]) -> None:
+        known = self._world.settings.mutable_parameters
+        for name in sorted(parameters):
+            if name == "unsupported" or (known is not None and name not in known):
+                fail(Status.INVALID_ARGUMENT, f'the parameter "{name}" cannot be changed')
+
     async def delete_volume(self, request: DeleteVolumeRequest) -> DeleteVolumeResponse:
         """Deletes the volume; FAILED_PRECONDITION while it is published, fine if it is gone."""
         world = self._world
@@ -134,10 +141,11 @@ class ControllerService:
         """Publishes to one node: idempotent for the same use, ALREADY_EXISTS for another."""
         world, settings = self._world, self._world.settings
         world.require("PUBLISH_UNPUBLISH_VOLUME")
-        record = world.volume(request.volume_id)
-        if not request.node_id:
-            fail(Status.INVALID_ARGUMENT, "node_id is missing")
+        # What is wrong with the request itself comes before what is not there.
+        if not request.volume_id or not request.node_id:
+            fail(Status.INVALID_ARGUMENT, f"{'node_id' if request.volume_id else 'volume_id'} is missing")
         use = read_use(request.volume_capability, readonly=request.readonly)
+        record = world.volume(request.volume_id)
         if use.readonly:
             world.require("PUBLISH_READONLY")
         if settings.known_nodes is not None and request.node_id not in settings.known_nodes:
@@ -198,12 +206,11 @@ class ControllerService:
         return ControllerExpandVolumeResponse(capacity_bytes=record.capacity_bytes, node_expansion_required=on_node)
 
     async def controller_modify_volume(self, request: ControllerModifyVolumeRequest) -> ControllerModifyVolumeResponse:
-        """Takes over the mutable parameters; the key ``unsupported`` is refused, for tests of that path."""
+        """Takes over the mutable parameters, if the settings know their names."""
         world = self._world
         world.require("MODIFY_VOLUME")
         record = world.volume(request.volume_id)
-        if "unsupported" in request.mutable_parameters:
-            fail(Status.INVALID_ARGUMENT, 'the parameter "unsupported" cannot be changed')
+        self._check_mutable(request.mutable_parameters)
         with world.busy(record.id):
             record.mutable_parameters.update(request.mutable_parameters)
             await world.backend.save(record)

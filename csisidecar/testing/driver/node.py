@@ -30,6 +30,7 @@ from csisidecar.csi import (
     NodeUnstageVolumeRequest,
     NodeUnstageVolumeResponse,
     Topology,
+    VolumeCapabilityAccessModeMode,
     VolumeCondition,
     VolumeUsage,
     VolumeUsageUnit,
@@ -100,6 +101,9 @@ class NodeService:
         with world.busy(record.id):
             if record.node_published.get(request.target_path, use) != use:
                 fail(Status.ALREADY_EXISTS, f"{request.target_path} is published in another way")
+            elsewhere = [path for path in record.node_published if path != request.target_path]
+            if elsewhere and use.mode == VolumeCapabilityAccessModeMode.SINGLE_NODE_SINGLE_WRITER:
+                fail(Status.FAILED_PRECONDITION, f"volume {record.id} has its one writer at {elsewhere[0]}")
             await world.backend.link(record, request.target_path)
             record.node_published[request.target_path] = use
             await world.backend.save(record)
@@ -130,7 +134,8 @@ class NodeService:
     async def node_get_volume_stats(self, request: NodeGetVolumeStatsRequest) -> NodeGetVolumeStatsResponse:
         """Bytes and files used."""
         self._require("GET_VOLUME_STATS")
-        require_path(request.volume_path, "volume_path")
+        if not request.volume_path:
+            fail(Status.INVALID_ARGUMENT, "volume_path is missing")
         record = self._world.volume(request.volume_id)
         if request.volume_path not in record.node_published and request.volume_path not in record.staged:
             fail(Status.NOT_FOUND, f"volume {record.id} is not at {request.volume_path}")

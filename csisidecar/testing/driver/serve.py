@@ -41,6 +41,9 @@ class DriverOptions:
     nodes: tuple[str, ...] = ()
     """Nodes a volume may be published to; default: any."""
 
+    mutable_parameters: tuple[str, ...] = ()
+    """Parameters a VolumeAttributesClass may name; default: any but "unsupported", which is always refused."""
+
     capabilities: tuple[str, ...] = ()
     """Controller capabilities it declares, by their CSI names; default: every one, "none": no one."""
 
@@ -74,6 +77,7 @@ class DriverOptions:
             vendor_version=self.vendor_version,
             node_id=self.node_id,
             known_nodes=frozenset(self.nodes) or None,
+            mutable_parameters=frozenset(self.mutable_parameters) or None,
             plugin_capabilities=frozenset({"CONTROLLER_SERVICE", *([_TOPOLOGY] if segments else [])}) - without,
             controller_capabilities=declared - without,
             node_capabilities=ALL_NODE - without,

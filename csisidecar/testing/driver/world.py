@@ -73,6 +73,8 @@ class DriverSettings:
     """Volumes that may be published to one node; 0 means no limit."""
     known_nodes: frozenset[str] | None = None
     """Nodes a volume may be published to; None means any."""
+    mutable_parameters: frozenset[str] | None = None
+    """Names a VolumeAttributesClass may use; None means any but ``unsupported``, which is always refused."""
     topology: Mapping[str, str] = field(default_factory=dict)
     """Segments of this node, and of every volume when no other were asked for."""
     places: tuple[Mapping[str, str], ...] = ()
