@@ -152,6 +152,31 @@ class AttacherSettings(PluginSettings):
             )
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CapacitySettings:
+    """Publishing CSIStorageCapacity objects."""
+
+    namespace: str
+    """Where the objects go: the pod's own. Variable ``NAMESPACE``."""
+    pod_name: str = ""
+    """Where the search for their owner begins. Variable ``POD_NAME``."""
+    ownerref_level: int = 1
+    """Whom they belong to: -1 nobody, 0 the pod, 1 its controller, 2 the controller's controller, and so on.
+    ``--capacity-ownerref-level``."""
+    threads: int = 1
+    """Objects worked on at a time. ``--capacity-threads``."""
+    poll_interval_s: float = 60.0
+    """How often each of them is refreshed. ``--capacity-poll-interval``."""
+    for_immediate_binding: bool = False
+    """Whether classes that bind at once get objects, too. ``--capacity-for-immediate-binding``."""
+    rate: RateConfig = field(default_factory=lambda: RateConfig(qps=1.0, burst=5))
+    """Ceiling of requests for them, a lane of its own. ``--kube-api-capacity-qps``, ``--kube-api-capacity-burst``."""
+
+    def __post_init__(self) -> None:
+        _positive(self.threads, "capacity-threads", "nothing would ever be published")
+        _positive(self.poll_interval_s, "capacity-poll-interval", "the driver would be asked without a pause")
+
+
 @dataclass(frozen=True, kw_only=True)
 class ProvisionerSettings(PluginSettings):
     """Settings of the provisioner."""
@@ -179,6 +204,8 @@ class ProvisionerSettings(PluginSettings):
     """Gate ``VolumeAttributesClass``; None: nobody set it, and it is on where the API server serves such classes."""
     cross_namespace_data_source: bool = False
     """Whether volumes may be filled from other namespaces. Gate ``CrossNamespaceVolumeDataSource``."""
+    capacity: CapacitySettings | None = None
+    """Publish storage capacity; None: do not. ``--enable-capacity``."""
     cloning_protection_threads: int = 1
     """Claims at a time whose finalizer against deletion during a clone is taken off.
     ``--cloning-protection-threads``."""

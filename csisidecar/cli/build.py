@@ -13,6 +13,7 @@ from csisidecar.cli.grammar import Notice
 from csisidecar.cli.values import Values, check_modes_of_flags, plugin_options, resolve_modes
 from csisidecar.config import (
     AttacherSettings,
+    CapacitySettings,
     HTTPConfig,
     KubeConfig,
     LeaseConfig,
@@ -116,7 +117,7 @@ def build(values: Values, running: Sequence[str], outside: Surroundings) -> Laun
         raise SettingError("--node-deployment needs the variable NODE_NAME", provisioner=FATAL)
     http, notices = _http(values)
     kube, kube_notices = _kube(values, running, outside)
-    settings = {mode: _settings(values, mode, options.get(mode, {})) for mode in running}
+    settings = {mode: _settings(values, mode, options.get(mode, {}), outside) for mode in running}
     hosting = {mode: _hosting(values, mode, node_deployment=node_deployment) for mode in running}
     notices = [*notices, *kube_notices, *_resync_notices(values, running)]
     config = SidecarConfig(
@@ -265,12 +266,15 @@ def _lease(values: Values, mode: str, *, node_deployment: bool) -> LeaseConfig:
 
 
 def _rate(values: Values, mode: str) -> RateConfig:
-    """Request ceiling of one mode; 0 asks for client-go's own default of 5 and 10.
+    """Request ceiling of one mode."""
+    return _rate_of(values.get("kube-api-qps", mode), values.get("kube-api-burst", mode))
+
+
+def _rate_of(qps: float, burst: int) -> RateConfig:
+    """A ceiling; 0 asks for client-go's own default of 5 and 10, a negative one for none.
 
     Source: client-go `rest/config.go`, DefaultQPS and DefaultBurst.
     """
-    qps: float = values.get("kube-api-qps", mode)
-    burst: int = values.get("kube-api-burst", mode)
     if qps < 0:
         return RateConfig()
     if qps == 0:
@@ -278,7 +282,34 @@ def _rate(values: Values, mode: str) -> RateConfig:
     return RateConfig(qps=qps, burst=burst)
 
 
-def _settings(values: Values, mode: str, options: Mapping[str, str]) -> PluginSettings:
+def _capacity(values: Values, outside: Surroundings) -> CapacitySettings | None:
+    """Publishing storage capacity, if that was asked for.
+
+    Source: external-provisioner `cmd/csi-provisioner/csi-provisioner.go`, main.
+    """
+    if not values.get("enable-capacity"):
+        return None
+    namespace, pod_name = outside.env.get("NAMESPACE", ""), outside.env.get("POD_NAME", "")
+    level: int = values.get("capacity-ownerref-level")
+    if not namespace:
+        raise SettingError("--enable-capacity needs the variable NAMESPACE", provisioner=FATAL)
+    if level >= 0 and not pod_name:
+        raise SettingError(
+            f"--capacity-ownerref-level={level} needs the variable POD_NAME; give -1 for objects without an owner",
+            provisioner=FATAL,
+        )
+    return CapacitySettings(
+        namespace=namespace,
+        pod_name=pod_name,
+        ownerref_level=level,
+        threads=values.get("capacity-threads"),
+        poll_interval_s=values.get("capacity-poll-interval"),
+        for_immediate_binding=values.get("capacity-for-immediate-binding"),
+        rate=_rate_of(values.get("kube-api-capacity-qps"), values.get("kube-api-capacity-burst")),
+    )
+
+
+def _settings(values: Values, mode: str, options: Mapping[str, str], outside: Surroundings) -> PluginSettings:
     """What the plugin of `mode` is made with."""
     resync_s: float = values.get("resync", mode)
     common: dict[str, Any] = {
@@ -310,6 +341,7 @@ def _settings(values: Values, mode: str, options: Mapping[str, str]) -> PluginSe
             strict_topology=values.get("strict-topology"),
             immediate_topology=values.get("immediate-topology"),
             topology=gates.is_on("Topology", enabled),
+            capacity=_capacity(values, outside),
             cloning_protection_threads=values.get("cloning-protection-threads"),
             snapshot_orphan_sweep_interval_s=values.get("snapshot-orphan-sweep-interval"),
             volume_attributes_class=enabled.get("VolumeAttributesClass"),

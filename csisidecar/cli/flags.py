@@ -370,7 +370,6 @@ FLAGS: tuple[Flag, ...] = (
         text="Publish the driver's free space as CSIStorageCapacity objects.",
         user="false",
         go=_PROVISIONER,
-        state=State.NOT_BUILT,
     ),
     Flag(
         name="capacity-threads",
@@ -380,7 +379,6 @@ FLAGS: tuple[Flag, ...] = (
         text="Capacity objects worked on at a time.",
         user="1",
         go=_PROVISIONER,
-        state=State.NOT_BUILT,
     ),
     Flag(
         name="capacity-poll-interval",
@@ -390,7 +388,6 @@ FLAGS: tuple[Flag, ...] = (
         text="How often each of them is refreshed.",
         user="1m",
         go=_PROVISIONER,
-        state=State.NOT_BUILT,
     ),
     Flag(
         name="capacity-for-immediate-binding",
@@ -400,7 +397,6 @@ FLAGS: tuple[Flag, ...] = (
         text="Also publish for classes that bind at once.",
         user="false",
         go=_PROVISIONER,
-        state=State.NOT_BUILT,
     ),
     Flag(
         name="capacity-ownerref-level",
@@ -410,7 +406,6 @@ FLAGS: tuple[Flag, ...] = (
         text="Who owns them: -1 nobody, 0 the pod, 1 its controller, 2 the controller's controller, and so on.",
         user="1",
         go=_PROVISIONER,
-        state=State.NOT_BUILT,
     ),
     Flag(
         name="kube-api-capacity-qps",
@@ -420,7 +415,6 @@ FLAGS: tuple[Flag, ...] = (
         text="Ceiling of API requests for capacity, per second.",
         user="1",
         go=_PROVISIONER,
-        state=State.NOT_BUILT,
     ),
     Flag(
         name="kube-api-capacity-burst",
@@ -430,7 +424,6 @@ FLAGS: tuple[Flag, ...] = (
         text="Requests for capacity that may be sent at once.",
         user="5",
         go=_PROVISIONER,
-        state=State.NOT_BUILT,
     ),
     Flag(
         name="node-deployment",

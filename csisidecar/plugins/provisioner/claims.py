@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from csisidecar.kube import Claim, StorageClass, Volume
     from csisidecar.plugin import PluginContext
     from csisidecar.plugins.life_metrics import LifeMetrics
+    from csisidecar.plugins.provisioner.capacity import RoomNews
     from csisidecar.plugins.provisioner.memory import Memory
     from csisidecar.plugins.provisioner.metrics import ProvisionerMetrics
     from csisidecar.plugins.provisioner.planning import Planner
@@ -82,6 +83,7 @@ class ClaimReconciler:
         life: LifeMetrics,
         identity: str,
         has_topology: bool,
+        room: RoomNews,
     ) -> None:
         self._ctx = ctx
         self._settings = settings
@@ -98,6 +100,7 @@ class ClaimReconciler:
         self._identity = identity
         self._driver_name = ctx.driver.name
         self._has_topology = has_topology
+        self._room = room
 
     async def reconcile(self, uid: str) -> Result:
         """Give the claim with this UID a volume, if it is ours and wants one now."""
@@ -231,6 +234,7 @@ class ClaimReconciler:
         # From here on the volume is the unsaved queue's to lose: an attempt that is cut now is taken up there.
         self._memory.unsaved[plan.draft.name] = created
         self._memory.in_progress.pop(claim.uid, None)
+        self._room.volume_made(claim.class_name, created.body["spec"].get("nodeAffinity"))
         await self._save(created)
         self._metrics.provisioned(claim, self._ctx.clock.monotonic() - started_s)
         await self._release_source(plan)
@@ -333,6 +337,8 @@ class ClaimReconciler:
         says_why = not (isinstance(cause, CSIError) and cause.code in _SAYS_LITTLE)
         first = self._memory.first_error(claim.uid, text, says_why=says_why)
         self._tell(claim, "Warning", "ProvisioningFailed", with_history(text, current_attempt(), first))
+        if error.outcome is not Outcome.NO_CHANGE:
+            self._room.volume_refused(claim.class_name)
         if error.outcome in (Outcome.FINAL, Outcome.RESCHEDULE):
             self._memory.in_progress.pop(claim.uid, None)
 

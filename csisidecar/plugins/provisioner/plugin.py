@@ -32,6 +32,7 @@ from csisidecar.plugins.attachment_store import attachments
 from csisidecar.plugins.life_metrics import LifeMetrics
 from csisidecar.plugins.provisioner import eligibility, names
 from csisidecar.plugins.provisioner.attributes import AttributesReader
+from csisidecar.plugins.provisioner.capacity import SilentNews, build_capacity
 from csisidecar.plugins.provisioner.claims import ClaimReconciler
 from csisidecar.plugins.provisioner.memory import Memory
 from csisidecar.plugins.provisioner.metrics import ProvisionerMetrics
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 
     from csisidecar.kube import Attachment
     from csisidecar.plugin import PluginContext
+    from csisidecar.plugins.provisioner.capacity import RoomNews
     from csisidecar.plugins.provisioner.topology import Cluster
     from csisidecar.runtime import Change, Store, Trigger
 
@@ -110,6 +112,7 @@ class Provisioner:
         cluster = self._find_cluster(ctx)
         grants = self._find_grants(ctx)
         protection = SourceProtection(ctx.kube)
+        publishers, room = self._build_capacity(ctx, classes, backoff)
         claim_controller: Controller[str] = Controller(
             name="claims",
             reconciler=ClaimReconciler(
@@ -146,6 +149,7 @@ class Provisioner:
                 life=life,
                 identity=self._identity,
                 has_topology=cluster is not None,
+                room=room,
             ),
             triggers=[
                 on_mapped(claims, lambda claim: (claim.uid,), when=_claim_matters(memory), deletes=True),
@@ -172,6 +176,7 @@ class Provisioner:
                 attachments=attached,
                 metrics=metrics,
                 life=life,
+                room=room,
             ),
             triggers=[
                 on_mapped(
@@ -198,7 +203,17 @@ class Provisioner:
             unsaved,
             looks,
             *unprotecting_controllers(ctx, settings, memory, claims, backoff),
+            *publishers,
         ]
+
+    def _build_capacity(
+        self, ctx: PluginContext, classes: Store[StorageClass], backoff: Backoff
+    ) -> tuple[Sequence[Controller[Any]], RoomNews]:
+        if self.settings.capacity is None:
+            return (), SilentNews()
+        return build_capacity(
+            ctx, self.settings.capacity, classes, backoff=backoff, timeout_s=self.settings.timeout_s
+        )
 
     def _find_grants(self, ctx: PluginContext) -> Store[Grant] | None:
         """ReferenceGrants, where sources may be in other namespaces; without, nobody needs that kind to exist."""

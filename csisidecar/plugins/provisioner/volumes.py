@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from csisidecar.kube import Attachment, Claim, StorageClass, Volume
     from csisidecar.plugin import PluginContext
     from csisidecar.plugins.life_metrics import LifeMetrics
+    from csisidecar.plugins.provisioner.capacity import RoomNews
     from csisidecar.plugins.provisioner.memory import Memory
     from csisidecar.plugins.provisioner.metrics import ProvisionerMetrics
     from csisidecar.runtime import Store
@@ -68,6 +69,7 @@ class VolumeReconciler:
         attachments: Store[Attachment] | None,
         metrics: ProvisionerMetrics,
         life: LifeMetrics,
+        room: RoomNews,
     ) -> None:
         self._ctx = ctx
         self._settings = settings
@@ -78,6 +80,7 @@ class VolumeReconciler:
         self._attachments = attachments
         self._metrics = metrics
         self._life = life
+        self._room = room
         self._own_names = names.own_names(ctx.driver.name)
 
     async def reconcile(self, name: str) -> Result:
@@ -97,6 +100,7 @@ class VolumeReconciler:
         started_s = self._ctx.clock.monotonic()
         try:
             await self._delete_volume(volume)
+            self._room.volume_deleted(volume.spec.node_affinity)
             await self._delete_object(volume)
         except ThrottledError:
             raise
