@@ -113,7 +113,7 @@ def test_warnings_come_before_the_reason_of_the_end() -> None:
         "--mode=all",
         "oops",
         "--logtostderr",
-        "--enable-capacity",
+        "--node-deployment-immediate-binding",
         "--feature-gates=WatchList=true",
         "--http-endpoint=",
         "--kubeconfig=/does/not/exist",
@@ -123,7 +123,7 @@ def test_warnings_come_before_the_reason_of_the_end() -> None:
     assert done.stdout == ""
     assert [re.search(r'\] "(.*?)"', line) is not None for line in lines[:4]] == [True] * 4
     assert 'argument="oops"' in lines[0]
-    assert 'flags="--enable-capacity"' in lines[1]
+    assert 'flags="--node-deployment-immediate-binding"' in lines[1]
     assert 'flags="--logtostderr"' in lines[2]
     assert 'gates="WatchList"' in lines[3]
     assert lines[-1].startswith("csisidecar: --kubeconfig=/does/not/exist does not exist")

@@ -153,8 +153,8 @@ def test_no_mode_and_unknown_modes_list_what_there_is() -> None:
 
 
 def test_flags_without_their_feature_are_named_in_one_warning() -> None:
-    found = notices(values("--mode=all", "--enable-capacity", "--capacity-threads=2"))
-    assert [notice.fields["flags"] for notice in found] == ["--enable-capacity --capacity-threads"]
+    found = notices(values("--mode=all", "--node-deployment=false", "--node-deployment-base-delay=2s"))
+    assert [notice.fields["flags"] for notice in found] == ["--node-deployment --node-deployment-base-delay"]
     assert "not built yet" in found[0].message
 
 

@@ -211,9 +211,7 @@ class Provisioner:
     ) -> tuple[Sequence[Controller[Any]], RoomNews]:
         if self.settings.capacity is None:
             return (), SilentNews()
-        return build_capacity(
-            ctx, self.settings.capacity, classes, backoff=backoff, timeout_s=self.settings.timeout_s
-        )
+        return build_capacity(ctx, self.settings.capacity, classes, backoff=backoff, timeout_s=self.settings.timeout_s)
 
     def _find_grants(self, ctx: PluginContext) -> Store[Grant] | None:
         """ReferenceGrants, where sources may be in other namespaces; without, nobody needs that kind to exist."""
