@@ -34,8 +34,7 @@ def main() -> int:
     if not options.no_tests:
         faults += [f"{row.id}: {row.test} did not pass" for row in rows if row.test not in passed]
     differing = {row.id for row in rows if row.differs}
-    if options.mode == "attacher":
-        faults += asyncio.run(play(differing, options.play))
+    faults += asyncio.run(play(options.mode, differing, options.play))
     for fault in faults:
         print(f"FAULT {fault}")
     tested = sum(row.test in passed for row in rows)
@@ -68,25 +67,25 @@ def run(tests: list[str]) -> set[str]:
         return {name for name, is_good in good.items() if is_good}
 
 
-async def play(differing: set[str], only: str) -> list[str]:
-    """Play against the Go attacher; prints what differs, and gives the differences that the page does not know."""
-    reason = why_not_real()
+async def play(mode: str, differing: set[str], only: str) -> list[str]:
+    """Play against the Go sidecar; prints what differs, and gives the differences that the page does not know."""
+    reason = why_not_real(mode)
     if reason:
-        print(f"not played against the Go attacher: {reason}")
+        print(f"not played against the Go {mode}: {reason}")
         return []
     faults, played, found = [], 0, 0
-    async for each, lines in play_all(only):
+    async for name, ids, lines in play_all(mode, only):
         played += 1
         if not lines:
             continue
         found += 1
-        rows = ", ".join(each.rows)
-        print(f"differs from the Go attacher: {rows} ({each.name})")
+        rows = ", ".join(ids)
+        print(f"differs from the Go {mode}: {rows} ({name})")
         for line in lines:
             print(f"    {line}")
-        if not differing.intersection(each.rows):
-            faults.append(f"{rows}: {each.name} differs from the Go attacher, and the page says it is the same")
-    print(f"{played} plays against the Go attacher, {found} differ")
+        if not differing.intersection(ids):
+            faults.append(f"{rows}: {name} differs from the Go {mode}, and the page says it is the same")
+    print(f"{played} plays against the Go {mode}, {found} differ")
     return faults
 
 
