@@ -251,6 +251,39 @@ async def test_pause_is_counted_from_the_end_of_a_comparison_and_pages_are_asked
     assert world.driver.calls == []
 
 
+async def test_unpublish_that_a_comparison_asked_for_is_not_repeated_at_the_next_change() -> None:
+    world = World(volume(), node(), leaving(status={"attached": False}), capabilities=LISTING)
+    world.driver.published = {THERE}
+    async with world.running():
+        await asyncio.sleep(1)
+        world.api.edit(VA, lambda obj: obj["metadata"]["annotations"].update(touched="yes"))
+        await asyncio.sleep(1)
+    assert world.driver.calls == ["unpublish"]
+
+
+async def test_republish_that_ends_while_the_driver_lists_again_makes_that_list_old() -> None:
+    world = World(volume(finalizers=[FINALIZER]), node(), settled(), capabilities=LISTING, timeout_s=100.0)
+    world.driver.publish = [Answer(delay_s=65.0, context={"devicePath": "/dev/h1"})]
+    world.driver.lists = [Answer(), Answer(delay_s=10.0)]
+    world.driver.pages = {"": ListVolumesResponse()}
+    await world.run(80)
+    assert len(world.driver.asked) == 2
+    assert world.driver.calls == ["publish"]
+
+
+async def test_attachment_that_somebody_else_marks_attached_while_the_driver_lists_is_not_compared() -> None:
+    pending = settled(status={"attached": False})
+    world = World(volume(finalizers=[FINALIZER]), node(), pending, capabilities=LISTING)
+    world.driver.publish = [Answer(delay_s=2.0, code=StatusCode.INTERNAL, message="no")]
+    world.driver.lists = [Answer(delay_s=4.0)]
+    world.driver.pages = {"": ListVolumesResponse()}
+    async with world.running():
+        await asyncio.sleep(1)
+        world.api.edit(VA, lambda obj: obj["status"].update(attached=True))
+        await asyncio.sleep(10)
+    assert world.driver.calls == ["publish"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class BadList:
     """A list that is no good: pages, what happens to the first call; whether it counts all the same."""
