@@ -622,3 +622,32 @@ async def test_publish_context_that_the_api_refuses_is_told_by_an_event_and_publ
     assert world.status == {"attached": False}
     text = "failed to mark as attached: status.attachmentMetadata: Too long"
     assert world.api.events() == [("Warning", "AttachFailed", text, 4)]
+
+
+async def test_secret_that_may_not_be_read_says_so_and_is_tried_again() -> None:
+    message = 'secrets "s" is forbidden: User "csi" cannot get resource "secrets" in API group "" in the namespace "ns"'
+    world = World(volume(csi=_SECRET_REF), node(), attachment(), secret({"k": "dg=="}))
+    world.api.refuse("GET", "/secrets/s", 403, message)
+    async with world.running():
+        await asyncio.sleep(0.5)
+        assert world.status["attachError"]["message"] == f'failed to load secret "ns/s": {message}'
+        assert world.driver.calls == []
+        await asyncio.sleep(1)
+    assert world.status == {"attached": True, "attachmentMetadata": {"devicePath": "/dev/h1"}}
+
+
+async def test_malformed_attachments_of_other_attachers_are_left_alone() -> None:
+    both = {"csi": {"driver": "another", "volumeHandle": "h"}}
+    world = World(
+        volume(),
+        node(),
+        attachment("neither", pv=None, attacher="another"),
+        attachment("both", inline=both, attacher="another"),
+        attachment("nameless", attacher=""),
+        attachment("leaving", pv=None, attacher="another", deleted=True, finalizers=["x"]),
+        attachment(),
+    )
+    await world.run(5.0)
+    assert world.status["attached"] is True
+    assert {write.split("/")[1] for write in world.api.writes()} == {"pv1", "va1"}
+    assert world.driver.calls == ["publish"]
