@@ -221,7 +221,8 @@ PLAYS = (
     ),
     Play(
         name="failures with their codes",
-        rows=("P-CREATE-05",),
+        # Repeated failures are one Event, which tells the last and quotes the first.
+        rows=("P-CREATE-05", "P-CREATE-10"),
         objects=(storage_class(), claim()),
         trouble=("CreateVolume:ResourceExhausted=full x1", "CreateVolume:Aborted=busy x1"),
         act=provisions,
