@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint types arrows generated docs-fresh check bench test-planted lock clean
+.PHONY: demo test test-peers lint types arrows generated docs-fresh check bench test-planted lock clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -28,6 +28,14 @@ test: $(VENV)/dev.stamp ## All tests
 
 test-planted: $(VENV)/dev.stamp ## Plant 20 one-line faults and see a named test catch each
 	$(BIN)/python -m tests.planted
+
+build/peers/stamp: requirements-peers.lock
+	@$(PYTHON) -m venv build/peers
+	@build/peers/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-peers.lock
+	@touch $@
+
+test-peers: $(VENV)/dev.stamp build/peers/stamp ## Other people's clients, drivers and sidecars meet ours; says what ran, or why not
+	@$(BIN)/python -m tests.peers build/peers/bin/python $(PEERS)
 
 bench: $(VENV)/run.stamp ## Figures: start, memory, requests and volumes a second (ARGS="--kubeconfig FILE" for another server)
 	$(BIN)/python -m csisidecar.demo.bench $(ARGS)
