@@ -6,6 +6,7 @@ as long as one names a PersistentVolume, the volume keeps its finalizer and is n
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ BY_VOLUME = "by volume"
 
 @dataclass(frozen=True, slots=True)
 class ForeignAttachmentsSlim:
-    """Keeps attachments of other drivers only as name, UID, version and volume name; a compactor for the store.
+    """Keeps attachments of other drivers only as name, UID, version, volume and node; a compactor for the store.
 
     Equal drivers give equal compactors: that is how two plugins come to share one store. What is left of a foreign
     attachment names no attacher, so it cannot be mistaken for one of ours.
@@ -37,7 +38,11 @@ class ForeignAttachmentsSlim:
         meta = attachment.metadata
         return Attachment(
             metadata=Metadata(name=meta.name, uid=meta.uid, resource_version=meta.resource_version),
-            spec=AttachmentSpec(source=AttachmentSource(persistent_volume_name=attachment.volume_name or None)),
+            spec=AttachmentSpec(
+                # Whoever waits for its end tells people where the volume is attached.
+                node_name=sys.intern(attachment.spec.node_name),
+                source=AttachmentSource(persistent_volume_name=attachment.volume_name or None),
+            ),
         )
 
 

@@ -61,7 +61,7 @@ def test_foreign_attachments_are_kept_as_names_only() -> None:
         "finalizers": None,
         "annotations": None,
     }
-    assert (kept.volume_name, kept.spec.attacher, kept.spec.node_name, kept.status) == ("pv1", "", "", None)
+    assert (kept.volume_name, kept.spec.attacher, kept.spec.node_name, kept.status) == ("pv1", "", "node1", None)
 
 
 def test_own_attachments_are_kept_whole() -> None:

@@ -172,6 +172,24 @@ BAD_SNAPSHOTS: list[Any] = [
         "requested volume size 1073741824 is less than the size 2147483648 for the source snapshot snap",
     ),
     (
+        {"status": {"readyToUse": "yes"}},
+        {},
+        "VolumeSnapshot snap is malformed: Expected `bool | null`, got `str` - at `$.status.readyToUse`",
+    ),
+    (
+        {"status": {"restoreSize": "much"}},
+        {},
+        (
+            "restoreSize of snapshot snap is no quantity: 'much' is no quantity: give a number with an optional"
+            " suffix, such as 10Gi"
+        ),
+    ),
+    (
+        {"content": {"driver": 5}},
+        {},
+        "VolumeSnapshotContent content is malformed: Expected `str`, got `int` - at `$.spec.driver`",
+    ),
+    (
         {"content": {"sourceVolumeMode": "Filesystem"}},
         {"volumeMode": "Block"},
         f"{MODE}{ALLOW} annotation is not present on snapshotcontent content",

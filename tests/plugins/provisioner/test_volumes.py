@@ -107,7 +107,7 @@ async def test_attachment_of_another_driver_holds_it_too_but_not_where_the_drive
     attach(world, attacher="other.io")
     world.add_volume("pv1")
     await world.run()
-    assert world.warnings() == ["persistentvolume pv1 is still attached to node unknown"]
+    assert world.warnings() == ["persistentvolume pv1 is still attached to node node1"]
     world = World(controller=frozenset({"CREATE_DELETE_VOLUME"}))
     attach(world)
     world.add_volume("pv1")
