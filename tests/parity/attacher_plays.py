@@ -81,8 +81,8 @@ async def attach_and_detach(stage: Stage) -> None:
 
 async def whole_life(stage: Stage) -> None:
     await attach_and_detach(stage)
-    await stage.delete("PersistentVolume", "pv1")
     await stage.edit("PersistentVolume", "pv1", {"metadata": {"finalizers": [FINALIZER]}})
+    await stage.delete("PersistentVolume", "pv1")
     await stage.until(lambda s: s.is_gone("PersistentVolume", "pv1"))
 
 
@@ -160,6 +160,8 @@ IN_TREE: tuple[Object, ...] = (
 IN_TREE_HANDLES = ("vol-1", PD_OPEN, "c-1", AZURE_DISK, "#acc#s#pv5#ns", "[ds] a.vmdk", "px-1")
 DELETE_PV1: Object = {"delete": "PersistentVolume/pv1"}
 """Not an object: what is to be deleted before the attacher starts."""
+
+LISTED_CALLS = 4
 
 PLAYS = (
     Play(
@@ -251,6 +253,20 @@ PLAYS = (
         act=attaches("va1", "va3"),
         flags=("--worker-threads=1",),
     ),
+    Play(
+        name="volume of another driver",
+        rows=("A-OWN-09",),
+        driver=NO_LISTS,
+        objects=(volume(csi={"driver": "another.csi.driver"}), node(), attachment()),
+        act=attaches(),
+    ),
+    Play(
+        name="kept node id that is wrong",
+        rows=("A-ATTACH-17",),
+        driver=NO_LISTS,
+        objects=(volume(), node(), attachment(metadata={"annotations": {NODE_ID: "wrong", "other": "stays"}})),
+        act=attaches(),
+    ),
     Play(name="no volume", rows=("A-ATTACH-05",), objects=(node(), attachment()), act=fails(), driver=NO_LISTS),
     Play(
         name="no CSINode",
@@ -336,7 +352,7 @@ PLAYS = (
     ),
     Play(
         name="detach",
-        rows=("A-DETACH-01", "A-DETACH-02"),
+        rows=("A-DETACH-01", "A-DETACH-02", "A-VOLUME-05"),
         driver=NO_LISTS,
         objects=(volume(metadata={"finalizers": [FINALIZER]}), node(), attached()),
         act=delete_until_gone,
@@ -393,6 +409,30 @@ PLAYS = (
         objects=(attachment(),),
         act=attaches(),
         driver=settings(without=("PUBLISH_UNPUBLISH_VOLUME",)),
+    ),
+    Play(
+        name="driver without attach, attachment being deleted",
+        rows=("A-TRIVIAL-01",),
+        driver=settings(without=("PUBLISH_UNPUBLISH_VOLUME",)),
+        objects=(attachment(metadata={"finalizers": [OTHER]}), {"delete": "VolumeAttachment/va1"}),
+        act=attaches(),
+    ),
+    Play(
+        name="pages of the list",
+        rows=("A-DRIFT-11", "A-DRIFT-01"),
+        flags=("--reconcile-sync=1s", "--max-entries=2"),
+        handles=("a", "b", "c", "d", "handle-pv1"),
+        objects=(volume(), node(), attachment()),
+        act=lambda s: s.until(lambda t: len(t.driver.calls("ListVolumes")) >= LISTED_CALLS),
+        listed=LISTED_CALLS,
+    ),
+    Play(
+        name="list that never ends",
+        rows=("A-DRIFT-03",),
+        flags=("--reconcile-sync=1s", "--timeout=1s"),
+        trouble=("ListVolumes:loop",),
+        objects=(volume(metadata={"finalizers": [FINALIZER]}), node(), attached()),
+        act=lambda s: s.until(lambda t: len(t.driver.calls("ListVolumes")) >= LISTED_CALLS),
     ),
     Play(
         name="attached but not published",

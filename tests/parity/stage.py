@@ -118,6 +118,8 @@ class Play:
     flags: tuple[str, ...] = ()
     counts: bool = False
     """Whether repeated requests are the point."""
+    listed: int = 0
+    """How many of the first ListVolumes calls are to be compared."""
     sees_order: bool = False
     """Whether the order of changes over several objects is the point."""
 
@@ -155,6 +157,7 @@ async def perform(play: Play, kube: KubeClient, command: Sequence[str], kubeconf
         finally:
             await _clear(kube)
     calls = [call for call in driver.ledger if call.method in {"ControllerPublishVolume", "ControllerUnpublishVolume"}]
+    calls += driver.calls("ListVolumes")[: play.listed]
     protocol.requests = [f"{call.method} {redact(call.request)}" for call in calls]
     if not play.counts:
         protocol.requests = _without_repeats(protocol.requests)
