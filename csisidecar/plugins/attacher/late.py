@@ -94,9 +94,10 @@ class Lateness:
             self._has_looked = True
             return
         for attachment in self._attachments.values():
-            history = self._histories.find(attachment)
-            if (history is None or not history.is_late) and self.is_late(attachment):
-                yield attachment.key
+            if self.is_late(attachment):
+                history = self._histories.find(attachment)
+                if history is None or not history.is_late:
+                    yield attachment.key
 
     def tell(self, attachment: Attachment) -> History:
         """Tell that `attachment` is late, unless that was done, by us or by whoever led before."""
