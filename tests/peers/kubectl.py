@@ -144,7 +144,8 @@ async def kubectl(folder: Path) -> str:
         await _patch(call, everything, _write(folder / "typed.yaml", [item for item in kinds if item not in custom]))
         await _ask(call)
         await _follow(call)
-        await call("delete", "delete", "-f", everything, "--wait=false")
+        last_first = _write(folder / "reversed.yaml", kinds[::-1])
+        await call("delete", "delete", "-f", last_first, "--wait=false", "--ignore-not-found")
     return f"{version}: {len(kinds)} kinds; {'; '.join(dict.fromkeys(call.done))}"
 
 
