@@ -177,6 +177,28 @@ class CapacitySettings:
         _positive(self.poll_interval_s, "capacity-poll-interval", "the driver would be asked without a pause")
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NodeSettings:
+    """One provisioner a node."""
+
+    name: str
+    """The node. Variable ``NODE_NAME``."""
+    immediate_binding: bool = True
+    """Whether nodes may compete for claims that bind at once. ``--node-deployment-immediate-binding``."""
+    base_delay_s: float = 20.0
+    """First wait before a node competes. ``--node-deployment-base-delay``."""
+    max_delay_s: float = 60.0
+    """Longest wait before a node competes. ``--node-deployment-max-delay``."""
+    elected: bool = False
+    """Whether to hold a Lease all the same, so that one node only provisions. ``--leader-election``."""
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            raise ConfigError("--node-deployment needs the variable NODE_NAME")
+        if self.base_delay_s < 0 or self.max_delay_s < 0:
+            raise ConfigError("--node-deployment-base-delay and --node-deployment-max-delay must not be negative")
+
+
 @dataclass(frozen=True, kw_only=True)
 class ProvisionerSettings(PluginSettings):
     """Settings of the provisioner."""
@@ -204,6 +226,8 @@ class ProvisionerSettings(PluginSettings):
     """Gate ``VolumeAttributesClass``; None: nobody set it, and it is on where the API server serves such classes."""
     cross_namespace_data_source: bool = False
     """Whether volumes may be filled from other namespaces. Gate ``CrossNamespaceVolumeDataSource``."""
+    node: NodeSettings | None = None
+    """Work for one node only; None: for the cluster. ``--node-deployment``."""
     capacity: CapacitySettings | None = None
     """Publish storage capacity; None: do not. ``--enable-capacity``."""
     cloning_protection_threads: int = 1

@@ -73,7 +73,11 @@ class PluginContext:
 
 
 class Plugin(Protocol):
-    """Reconcilers for one subject, hosted by a Sidecar. Settings were given to its constructor."""
+    """Reconcilers for one subject, hosted by a Sidecar. Settings were given to its constructor.
+
+    A plugin with a true attribute `needs_node_info` gets what the driver's node service says about its node in
+    `PluginContext.driver.node`; all others get None there.
+    """
 
     @property
     def name(self) -> str:

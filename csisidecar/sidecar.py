@@ -137,6 +137,7 @@ class Sidecar:
                 self._clock,
                 timeout_s=config.handshake_timeout_s,
                 connect_timeout_s=config.connect_timeout_s,
+                with_node=any(getattr(plugin, "needs_node_info", False) for plugin in self._plugins),
             )
             self._connection = connection
             async with connection:

@@ -19,6 +19,7 @@ from csisidecar.config import (
     LeaseConfig,
     Listener,
     ModeConfig,
+    NodeSettings,
     PluginSettings,
     ProvisionerSettings,
     RateConfig,
@@ -120,6 +121,13 @@ def build(values: Values, running: Sequence[str], outside: Surroundings) -> Laun
     settings = {mode: _settings(values, mode, options.get(mode, {}), outside) for mode in running}
     hosting = {mode: _hosting(values, mode, node_deployment=node_deployment) for mode in running}
     notices = [*notices, *kube_notices, *_resync_notices(values, running)]
+    if node_deployment and hosting["provisioner"].lease.enabled:
+        notices.append(
+            Notice(
+                message="With --leader-election one node only provisions; --node-deployment is meant to go without",
+                fields={"plugin": "provisioner"},
+            )
+        )
     config = SidecarConfig(
         csi_endpoint=_endpoint(values, outside),
         expected_driver=values.get("provisioner"),
@@ -233,20 +241,10 @@ def _hosting(values: Values, mode: str, *, node_deployment: bool) -> ModeConfig:
 
 
 def _lease(values: Values, mode: str, *, node_deployment: bool) -> LeaseConfig:
-    """Leader election of one mode.
-
-    The Go provisioner leaves election off with ``--node-deployment`` because each node then acts only for
-    itself. As long as ours cannot do that, one elected process works and the others wait: without election
-    every node would create a volume for the same claim.
-    """
+    """Leader election of one mode; without being asked for, none where each node has its provisioner."""
     enabled: bool = values.get("leader-election", mode)
-    if mode == "provisioner" and node_deployment and not enabled:
-        if values.is_given("leader-election", mode):
-            raise ConfigError(
-                "--node-deployment is not built yet, so --leader-election=false would let every node create a volume"
-                " for the same claim; leave --leader-election on"
-            )
-        enabled = True
+    if mode == "provisioner" and node_deployment and not values.is_given("leader-election", mode):
+        enabled = False
     namespace = values.get("leader-election-namespace", mode)
     is_default = bool(namespace) and not values.is_given("leader-election-namespace", mode)
     labels = values.get("leader-election-labels", mode)
@@ -280,6 +278,19 @@ def _rate_of(qps: float, burst: int) -> RateConfig:
     if qps == 0:
         return RateConfig(qps=5.0, burst=burst if burst > 0 else 10)
     return RateConfig(qps=qps, burst=burst)
+
+
+def _node(values: Values, outside: Surroundings) -> NodeSettings | None:
+    """Working for one node only, if that was asked for."""
+    if not values.get("node-deployment"):
+        return None
+    return NodeSettings(
+        name=outside.env.get("NODE_NAME", ""),
+        immediate_binding=values.get("node-deployment-immediate-binding"),
+        base_delay_s=values.get("node-deployment-base-delay"),
+        max_delay_s=values.get("node-deployment-max-delay"),
+        elected=values.is_given("leader-election", "provisioner") and values.get("leader-election", "provisioner"),
+    )
 
 
 def _capacity(values: Values, outside: Surroundings) -> CapacitySettings | None:
@@ -341,6 +352,7 @@ def _settings(values: Values, mode: str, options: Mapping[str, str], outside: Su
             strict_topology=values.get("strict-topology"),
             immediate_topology=values.get("immediate-topology"),
             topology=gates.is_on("Topology", enabled),
+            node=_node(values, outside),
             capacity=_capacity(values, outside),
             cloning_protection_threads=values.get("cloning-protection-threads"),
             snapshot_orphan_sweep_interval_s=values.get("snapshot-orphan-sweep-interval"),

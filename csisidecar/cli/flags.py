@@ -430,11 +430,9 @@ FLAGS: tuple[Flag, ...] = (
         kind=kinds.BOOL,
         group=NODE,
         modes=_PROVISIONER,
-        text="One provisioner on each node, working for that node; needs the variable NODE_NAME. Until it is built one"
-        " elected provisioner works, so that no two act on one claim.",
+        text="One provisioner on each node, working for that node without a Lease; needs the variable NODE_NAME.",
         user="false",
         go=_PROVISIONER,
-        state=State.NOT_BUILT,
     ),
     Flag(
         name="node-deployment-immediate-binding",
@@ -444,7 +442,6 @@ FLAGS: tuple[Flag, ...] = (
         text="Whether nodes may compete for claims that bind at once.",
         user="true",
         go=_PROVISIONER,
-        state=State.NOT_BUILT,
     ),
     Flag(
         name="node-deployment-base-delay",
@@ -454,7 +451,6 @@ FLAGS: tuple[Flag, ...] = (
         text="First pause before a node competes.",
         user="20s",
         go=_PROVISIONER,
-        state=State.NOT_BUILT,
     ),
     Flag(
         name="node-deployment-max-delay",
@@ -464,7 +460,6 @@ FLAGS: tuple[Flag, ...] = (
         text="Longest pause before a node competes.",
         user="60s",
         go=_PROVISIONER,
-        state=State.NOT_BUILT,
     ),
     Flag(
         name="leader-election",

@@ -99,7 +99,7 @@ from csisidecar.csi._generated.csi.v1 import (
 from csisidecar.csi.channel import DriverChannel, Service
 from csisidecar.csi.client import CallObserver, CSIClient
 from csisidecar.csi.connection import DriverBack, DriverConnection, DriverLost, DriverState
-from csisidecar.csi.driver import DriverInfo, handshake
+from csisidecar.csi.driver import DriverInfo, NodeInfo, handshake
 from csisidecar.csi.redact import redact
 
 __all__ = [
@@ -162,6 +162,7 @@ __all__ = [
     "NodeGetInfoResponse",
     "NodeGetVolumeStatsRequest",
     "NodeGetVolumeStatsResponse",
+    "NodeInfo",
     "NodePublishVolumeRequest",
     "NodePublishVolumeResponse",
     "NodeServiceCapability",

@@ -81,6 +81,7 @@ class DriverConnection:
         clock: for ages in `reason`.
         timeout_s: deadline of each call of the handshake.
         connect_timeout_s: how long the first connection may take.
+        with_node: whether the handshake asks the node service about its node, too.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class DriverConnection:
         *,
         timeout_s: float,
         connect_timeout_s: float = 30.0,
+        with_node: bool = False,
     ) -> None:
         self.state = DriverState.WAITING
         self.info: DriverInfo | None = None
@@ -99,6 +101,7 @@ class DriverConnection:
         self._clock = clock
         self._timeout_s = timeout_s
         self._connect_timeout_s = connect_timeout_s
+        self._with_node = with_node
         self._detail = "not tried yet"
         self._since = 0.0
         self._is_ready = asyncio.Event()
@@ -160,7 +163,7 @@ class DriverConnection:
     async def _supervise(self) -> None:
         await self._channel.connect(self._connect_timeout_s, on_failure=self._tell)
         self._enter(DriverState.PROBING, "connected")
-        info = await handshake(self._client, timeout_s=self._timeout_s, clock=self._clock, on_state=self._tell)
+        info = await self._shake_hands()
         failures = 0
         while True:
             lost, previous = self._channel.lost, self.info
@@ -171,13 +174,22 @@ class DriverConnection:
             failures = 0 if steady else failures + 1
             info = await self._come_back(info, failures)
 
+    async def _shake_hands(self) -> DriverInfo:
+        return await handshake(
+            self._client,
+            timeout_s=self._timeout_s,
+            clock=self._clock,
+            on_state=self._tell,
+            with_node=self._with_node,
+        )
+
     async def _come_back(self, before: DriverInfo, failures: int) -> DriverInfo:
         """Reconnects and shakes hands until the driver named as before answers."""
         while True:
             await asyncio.sleep(DRIVER_CONNECT.delay_s(failures))
             await self._channel.connect(None, on_failure=self._tell)
             try:
-                info = await handshake(self._client, timeout_s=self._timeout_s, clock=self._clock, on_state=self._tell)
+                info = await self._shake_hands()
             except StartupError as error:
                 if not isinstance(error.__cause__, CSIError):
                     raise

@@ -14,7 +14,7 @@ from csisidecar.csi._generated.csi.v1 import ControllerServiceCapabilityRpcType,
 from csisidecar.errors import CSIError, DriverIdentityError, StartupError, StatusCode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from csisidecar.clock import Clock
     from csisidecar.csi._generated.csi.v1 import ControllerGetCapabilitiesResponse, GetPluginCapabilitiesResponse
@@ -32,6 +32,15 @@ CONTROLLER_SERVICE = "CONTROLLER_SERVICE"
 
 
 @dataclass(frozen=True, kw_only=True)
+class NodeInfo:
+    """What the driver's node service says about the node it runs on."""
+
+    node_id: str
+    segments: Mapping[str, str] | None = None
+    """Where the node is; None: the driver did not say."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class DriverInfo:
     """One driver's name and what it declared; kinds this version does not know are left out."""
 
@@ -41,6 +50,8 @@ class DriverInfo:
     """Names of CSI's PluginCapability.Service.Type, for example ``VOLUME_ACCESSIBILITY_CONSTRAINTS``."""
     controller_capabilities: frozenset[str] = frozenset()
     """Names of CSI's ControllerServiceCapability.RPC.Type, for example ``PUBLISH_UNPUBLISH_VOLUME``."""
+    node: NodeInfo | None = None
+    """What NodeGetInfo says; None: nobody wanted to know."""
 
     def has_plugin(self, capability: str) -> bool:
         """Whether the driver declared the plugin capability."""
@@ -51,15 +62,21 @@ class DriverInfo:
         return capability in self.controller_capabilities
 
     def has_same_capabilities(self, other: DriverInfo) -> bool:
-        """Whether both declare the same, whatever their version."""
-        return (self.plugin_capabilities, self.controller_capabilities) == (
+        """Whether both declare the same, at the same place, whatever their version."""
+        return (self.plugin_capabilities, self.controller_capabilities, self.node) == (
             other.plugin_capabilities,
             other.controller_capabilities,
+            other.node,
         )
 
 
 async def handshake(
-    client: CSIClient, *, timeout_s: float, clock: Clock, on_state: Callable[[str], None] | None = None
+    client: CSIClient,
+    *,
+    timeout_s: float,
+    clock: Clock,
+    on_state: Callable[[str], None] | None = None,
+    with_node: bool = False,
 ) -> DriverInfo:
     """Probes until the driver is ready, then asks who it is and what it can do.
 
@@ -68,6 +85,7 @@ async def handshake(
         timeout_s: deadline of each call; there is none for the whole, as upstream.
         clock: for how long a wait has lasted.
         on_state: told what is being waited for, in words for /readyz.
+        with_node: whether to ask the node service about its node, too.
 
     Raises:
         StartupError: Probe or a capability call failed; the CSIError is its cause.
@@ -88,6 +106,7 @@ async def handshake(
         controller: frozenset[str] = frozenset()
         if CONTROLLER_SERVICE in plugin:
             controller = controller_capabilities(await client.controller_get_capabilities(timeout_s=timeout_s))
+        node = await _find_node(client, timeout_s) if with_node else None
     except CSIError as error:
         raise StartupError(f"CSI driver {info.name} at {endpoint}: {error.method}: {error}") from error
     return DriverInfo(
@@ -95,7 +114,14 @@ async def handshake(
         vendor_version=info.vendor_version,
         plugin_capabilities=plugin,
         controller_capabilities=controller,
+        node=node,
     )
+
+
+async def _find_node(client: CSIClient, timeout_s: float) -> NodeInfo:
+    reply = await client.node_get_info(timeout_s=timeout_s)
+    place = reply.accessible_topology
+    return NodeInfo(node_id=reply.node_id, segments=None if place is None else dict(place.segments))
 
 
 def plugin_capabilities(reply: GetPluginCapabilitiesResponse) -> frozenset[str]:

@@ -9,7 +9,7 @@ import pytest
 from csisidecar.cli.build import Launch, Surroundings, build
 from csisidecar.cli.exits import code_for
 from csisidecar.cli.values import Values, read, resolve_modes
-from csisidecar.config import AttacherSettings, Listener, ProvisionerSettings, RateConfig
+from csisidecar.config import AttacherSettings, Listener, NodeSettings, ProvisionerSettings, RateConfig
 from csisidecar.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -335,9 +335,38 @@ def test_node_deployment_needs_its_node() -> None:
     assert code_for(caught.value, ("provisioner",)) == 255
 
 
-def test_node_deployment_keeps_one_elected_provisioner_as_long_as_it_is_not_built() -> None:
+def test_node_deployment_has_no_lease_unless_one_is_asked_for_and_the_attacher_keeps_its_own() -> None:
     env = {"NODE_NAME": "n1"}
-    told = drop_in("provisioner", "--node-deployment", env=env)
-    assert told.config.mode("provisioner").lease.enabled
-    with pytest.raises(ConfigError, match="leave --leader-election on"):
-        drop_in("provisioner", "--node-deployment", "--leader-election=false", env=env)
+    told = launch("--mode=all", "--node-deployment", env=env)
+    assert not told.config.mode("provisioner").lease.enabled
+    assert told.config.mode("attacher").lease.enabled
+    assert [plugin.lease_name("d") for plugin in told.plugins()] == ["external-attacher-leader-d", None]
+    assert not any("one node only" in notice.message for notice in told.notices)
+    settings = told.settings["provisioner"]
+    assert isinstance(settings, ProvisionerSettings)
+    assert settings.node == NodeSettings(name="n1")
+    asked = launch("--mode=provisioner", "--node-deployment", "--leader-election", env=env)
+    assert asked.config.mode("provisioner").lease.enabled
+    assert [plugin.lease_name("d") for plugin in asked.plugins()] == ["d"]
+    assert any("one node only" in notice.message for notice in asked.notices)
+    drop = drop_in("provisioner", "--node-deployment", "--node-deployment-base-delay=200ms", env=env)
+    assert not drop.config.mode("provisioner").lease.enabled
+
+
+@pytest.mark.parametrize("missing", ["NAMESPACE", "POD_NAME"])
+def test_capacity_needs_to_know_its_pod(missing: str) -> None:
+    env = {"NAMESPACE": "csi", "POD_NAME": "me"}
+    del env[missing]
+    with pytest.raises(ConfigError, match=missing) as caught:
+        launch("--mode=provisioner", "--enable-capacity", env=env)
+    assert code_for(caught.value, ("provisioner",)) == 255
+
+
+def test_capacity_has_a_ceiling_of_its_own() -> None:
+    env = {"NAMESPACE": "csi", "POD_NAME": "me"}
+    for flag, wanted in (("1", (1.0, 5)), ("-1", (0.0, 0)), ("0", (5.0, 5))):
+        told = launch("--mode=provisioner", "--enable-capacity", f"--kube-api-capacity-qps={flag}", env=env)
+        settings = told.settings["provisioner"]
+        assert isinstance(settings, ProvisionerSettings)
+        assert settings.capacity is not None
+        assert (settings.capacity.rate.qps, settings.capacity.rate.burst) == wanted

@@ -113,7 +113,6 @@ def test_warnings_come_before_the_reason_of_the_end() -> None:
         "--mode=all",
         "oops",
         "--logtostderr",
-        "--node-deployment-immediate-binding",
         "--feature-gates=WatchList=true",
         "--http-endpoint=",
         "--kubeconfig=/does/not/exist",
@@ -121,11 +120,10 @@ def test_warnings_come_before_the_reason_of_the_end() -> None:
     lines = done.stderr.splitlines()
     assert done.returncode == 1
     assert done.stdout == ""
-    assert [re.search(r'\] "(.*?)"', line) is not None for line in lines[:4]] == [True] * 4
+    assert [re.search(r'\] "(.*?)"', line) is not None for line in lines[:3]] == [True] * 3
     assert 'argument="oops"' in lines[0]
-    assert 'flags="--node-deployment-immediate-binding"' in lines[1]
-    assert 'flags="--logtostderr"' in lines[2]
-    assert 'gates="WatchList"' in lines[3]
+    assert 'flags="--logtostderr"' in lines[1]
+    assert 'gates="WatchList"' in lines[2]
     assert lines[-1].startswith("csisidecar: --kubeconfig=/does/not/exist does not exist")
 
 

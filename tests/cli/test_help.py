@@ -51,7 +51,6 @@ def test_run_help_names_every_flag_and_group() -> None:
         r'^  --health-addr string +:9808 +""$',
         r"^ \*--kube-api-qps float +-1 +5$",
         r"^  --volume-attachment-timeout duration +15m +0$",
-        r"^      \[not built yet\] Refuse to restore|^      \[not built yet\] One provisioner on each",
         r"^Leader election: +default +with --defaults=upstream$",
     ],
 )

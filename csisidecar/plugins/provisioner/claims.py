@@ -28,6 +28,7 @@ from csisidecar.plugins.provisioner.create_request import VolumePlan, build_requ
 from csisidecar.plugins.provisioner.eligibility import Verdict, judge_claim
 from csisidecar.plugins.provisioner.history import with_history
 from csisidecar.plugins.provisioner.memory import CreatedVolume
+from csisidecar.plugins.provisioner.node_local import Whose
 from csisidecar.plugins.provisioner.outcome import Outcome, ProvisionError, create_failed
 from csisidecar.plugins.provisioner.persistent_volume import build_persistent_volume
 from csisidecar.plugins.provisioner.planning import failing_as
@@ -58,6 +59,10 @@ _SAYS_LITTLE = frozenset({StatusCode.ABORTED, StatusCode.CANCELED})
 """Something else is going on, or we gave up ourselves: neither is why there is no volume."""
 
 
+_NEEDS_OWNER = frozenset({Verdict.PROVISION, Verdict.CLASS_MISSING})
+"""What only one of several provisioners may act on."""
+
+
 class ClaimReconciler:
     """Key: the claim's UID.
 
@@ -84,6 +89,8 @@ class ClaimReconciler:
         identity: str,
         has_topology: bool,
         room: RoomNews,
+        whose: Callable[[Claim, StorageClass | None], Whose],
+        take: Callable[[str], None],
     ) -> None:
         self._ctx = ctx
         self._settings = settings
@@ -101,6 +108,8 @@ class ClaimReconciler:
         self._driver_name = ctx.driver.name
         self._has_topology = has_topology
         self._room = room
+        self._whose = whose
+        self._take = take
 
     async def reconcile(self, uid: str) -> Result:
         """Give the claim with this UID a volume, if it is ours and wants one now."""
@@ -115,6 +124,13 @@ class ClaimReconciler:
         if verdict is Verdict.BOUND:
             self._memory.forget_claim(uid)
             return DONE
+        if plan is None and verdict in _NEEDS_OWNER:
+            whose = self._whose(claim, storage_class)
+            if whose is Whose.FREE:
+                self._take(uid)
+            if whose is not Whose.OURS:
+                self._memory.rest_claim(uid)
+                return DONE
         if verdict is Verdict.CLASS_MISSING:
             self._saw(claim)
             error = ProvisionError(f'storageClass "{claim.class_name}" not found', Outcome.NO_CHANGE)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from csisidecar.backoff import Backoff
 from csisidecar.config import PluginSettings, ProvisionerSettings
+from csisidecar.errors import ConfigError
 from csisidecar.kube import (
     CSI_NODES,
     NODES,
@@ -32,15 +33,16 @@ from csisidecar.plugins.attachment_store import attachments
 from csisidecar.plugins.life_metrics import LifeMetrics
 from csisidecar.plugins.provisioner import eligibility, names
 from csisidecar.plugins.provisioner.attributes import AttributesReader
-from csisidecar.plugins.provisioner.capacity import SilentNews, build_capacity
+from csisidecar.plugins.provisioner.capacity import CENTRAL_MANAGER, SilentNews, build_capacity
 from csisidecar.plugins.provisioner.claims import ClaimReconciler
 from csisidecar.plugins.provisioner.memory import Memory
 from csisidecar.plugins.provisioner.metrics import ProvisionerMetrics
+from csisidecar.plugins.provisioner.node_local import OwnerReconciler, Whose, judge_owner, manager_name
 from csisidecar.plugins.provisioner.planning import BY_NAMESPACE, Planner
 from csisidecar.plugins.provisioner.protection import SourceProtection
 from csisidecar.plugins.provisioner.saving import BY_UID, VolumeSaver
 from csisidecar.plugins.provisioner.sources import SourceReader
-from csisidecar.plugins.provisioner.topology import StoredCluster
+from csisidecar.plugins.provisioner.topology import OneNode, StoredCluster
 from csisidecar.plugins.provisioner.unprotect import unprotecting_controllers
 from csisidecar.plugins.provisioner.unsaved import UnsavedReconciler
 from csisidecar.plugins.provisioner.volumes import VolumeReconciler
@@ -48,7 +50,7 @@ from csisidecar.plugins.provisioner.waits import LOOK_AGAIN_S, Awaited, WaitReco
 from csisidecar.runtime import Controller, every, on_mapped
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
     from csisidecar.kube import Attachment
@@ -77,9 +79,15 @@ class Provisioner:
         self._memory = Memory()
         self._identity = ""
 
-    def lease_name(self, driver_name: str) -> str:
-        """The Go provisioner's Lease, so that both cannot lead at once."""
-        return names.lease_name(driver_name)
+    @property
+    def needs_node_info(self) -> bool:
+        """Whether the driver's node service is to be asked where it is."""
+        return self.settings.node is not None
+
+    def lease_name(self, driver_name: str) -> str | None:
+        """The Go provisioner's Lease, so that both cannot lead at once; none where each node has its provisioner."""
+        node = self.settings.node
+        return None if node is not None and not node.elected else names.lease_name(driver_name)
 
     def build(self, ctx: PluginContext) -> Sequence[Controller[Any]]:
         """One controller for claims, one for volumes, one for PVs that could not be stored."""
@@ -87,6 +95,9 @@ class Provisioner:
         if not self._identity:
             stamp_ms = int(ctx.clock.now().timestamp() * 1000)
             self._identity = f"{stamp_ms}-{random.randint(0, 9999)}-{ctx.driver.name}"  # noqa: S311 - a label, no secret
+            if settings.node is not None:
+                self._identity += f"-{settings.node.name}"
+        segments = self._find_segments(ctx)
         claims = ctx.stores.get(PERSISTENT_VOLUME_CLAIMS, Claim, compact=compact_claim)
         claims.add_index(BY_UID, lambda claim: (claim.uid,))
         claims.add_index(WAITING_BY_CLASS, _class_waited_for(ctx.driver.name))
@@ -113,6 +124,7 @@ class Provisioner:
         grants = self._find_grants(ctx)
         protection = SourceProtection(ctx.kube)
         publishers, room = self._build_capacity(ctx, classes, backoff)
+        takers = self._build_takers(ctx, claims, classes, cluster, backoff)
         claim_controller: Controller[str] = Controller(
             name="claims",
             reconciler=ClaimReconciler(
@@ -150,6 +162,8 @@ class Provisioner:
                 identity=self._identity,
                 has_topology=cluster is not None,
                 room=room,
+                whose=self._judge_owner(cluster),
+                take=takers[0].requeue if takers else _no_one,
             ),
             triggers=[
                 on_mapped(claims, lambda claim: (claim.uid,), when=_claim_matters(memory), deletes=True),
@@ -177,6 +191,7 @@ class Provisioner:
                 metrics=metrics,
                 life=life,
                 room=room,
+                segments=segments,
             ),
             triggers=[
                 on_mapped(
@@ -204,14 +219,74 @@ class Provisioner:
             looks,
             *unprotecting_controllers(ctx, settings, memory, claims, backoff),
             *publishers,
+            *takers,
         ]
+
+    def _find_segments(self, ctx: PluginContext) -> Mapping[str, str] | None:
+        """Where our node is; None where volumes of all nodes are ours, or the driver does not say.
+
+        Raises:
+            ConfigError: nobody asked the driver's node service.
+        """
+        if self.settings.node is None:
+            return None
+        if ctx.driver.node is None:
+            raise ConfigError("--node-deployment needs what the driver's node service says; a Sidecar asks for it")
+        return ctx.driver.node.segments
+
+    def _judge_owner(self, cluster: Cluster | None) -> Callable[[Claim, StorageClass | None], Whose]:
+        node = self.settings.node
+        if node is None:
+            return lambda _claim, _class: Whose.OURS
+        return lambda claim, storage_class: judge_owner(claim, storage_class, node, cluster, self.settings)
+
+    def _build_takers(
+        self,
+        ctx: PluginContext,
+        claims: Store[Claim],
+        classes: Store[StorageClass],
+        cluster: Cluster | None,
+        backoff: Backoff,
+    ) -> Sequence[Controller[str]]:
+        """The controller that takes claims for our node, where each node has its provisioner."""
+        if self.settings.node is None:
+            return ()
+        reconciler = OwnerReconciler(
+            ctx, self.settings, self.settings.node, claims=claims, classes=classes, cluster=cluster
+        )
+        forget = on_mapped(
+            claims,
+            lambda claim: (claim.uid,),
+            when=lambda change: (
+                (change.new is None or bool(change.new.spec.volume_name)) and reconciler.is_bidding(change.obj.uid)
+            ),
+            deletes=True,
+        )
+        return (
+            Controller(
+                name="nodeowner",
+                reconciler=reconciler,
+                triggers=[forget],
+                workers=self.settings.worker_threads,
+                backoff=backoff,
+            ),
+        )
 
     def _build_capacity(
         self, ctx: PluginContext, classes: Store[StorageClass], backoff: Backoff
     ) -> tuple[Sequence[Controller[Any]], RoomNews]:
         if self.settings.capacity is None:
             return (), SilentNews()
-        return build_capacity(ctx, self.settings.capacity, classes, backoff=backoff, timeout_s=self.settings.timeout_s)
+        node = self.settings.node
+        return build_capacity(
+            ctx,
+            self.settings.capacity,
+            classes,
+            backoff=backoff,
+            timeout_s=self.settings.timeout_s,
+            manager=CENTRAL_MANAGER if node is None else manager_name(node.name),
+            node_segments=None if node is None else self._find_segments(ctx) or {},
+        )
 
     def _find_grants(self, ctx: PluginContext) -> Store[Grant] | None:
         """ReferenceGrants, where sources may be in other namespaces; without, nobody needs that kind to exist."""
@@ -225,7 +300,14 @@ class Provisioner:
         """The nodes, where the driver says that volumes are not usable everywhere and nobody turned that off."""
         if not (self.settings.topology and ctx.driver.has_plugin("VOLUME_ACCESSIBILITY_CONSTRAINTS")):
             return None
+        if self.settings.node is not None:
+            return OneNode(name=self.settings.node.name, segments=self._find_segments(ctx) or {})
         return StoredCluster(ctx.driver.name, ctx.stores.get(CSI_NODES, CSINode), ctx.stores.get(NODES, Node))
+
+
+def _no_one(uid: str) -> None:
+    """Takes no claim: every claim is ours already."""
+    del uid
 
 
 def _class_waited_for(driver_name: str) -> Callable[[Claim], Sequence[str]]:

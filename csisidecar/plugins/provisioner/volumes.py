@@ -30,10 +30,11 @@ from csisidecar.plugins.provisioner.deletion import find_deletion_secret, find_h
 from csisidecar.plugins.provisioner.history import with_history
 from csisidecar.plugins.provisioner.planning import translate_class
 from csisidecar.plugins.provisioner.saving import BY_UID
+from csisidecar.plugins.provisioner.topology import is_volume_here
 from csisidecar.runtime import DONE, Regarding, Result, current_attempt
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from csisidecar.config import ProvisionerSettings
     from csisidecar.kube import Attachment, Claim, StorageClass, Volume
@@ -70,6 +71,7 @@ class VolumeReconciler:
         metrics: ProvisionerMetrics,
         life: LifeMetrics,
         room: RoomNews,
+        segments: Mapping[str, str] | None = None,
     ) -> None:
         self._ctx = ctx
         self._settings = settings
@@ -81,12 +83,17 @@ class VolumeReconciler:
         self._metrics = metrics
         self._life = life
         self._room = room
+        self._segments = segments
         self._own_names = names.own_names(ctx.driver.name)
 
     async def reconcile(self, name: str) -> Result:
         """Do what the PV called `name` needs now."""
         volume = self._volumes.find(name)
         if volume is None or not eligibility.is_volume_ours(volume, self._own_names):
+            self._memory.volumes_seen.pop(name, None)
+            return DONE
+        if not self._is_here(volume):
+            # Another node's provisioner can reach it, ours cannot.
             self._memory.volumes_seen.pop(name, None)
             return DONE
         if eligibility.needs_finalizer(volume):
@@ -99,6 +106,7 @@ class VolumeReconciler:
         self._memory.volumes_seen.setdefault(name, rfc3339_micro(self._ctx.clock.now()))
         started_s = self._ctx.clock.monotonic()
         try:
+            is_volume_here(volume.spec.node_affinity, self._segments)
             await self._delete_volume(volume)
             self._room.volume_deleted(volume.spec.node_affinity)
             await self._delete_object(volume)
@@ -120,6 +128,13 @@ class VolumeReconciler:
         self._life.succeeded("delete", self._memory.volumes_seen.pop(name, None))
         logger.info("volume deleted", extra={"volume": name})
         return DONE
+
+    def _is_here(self, volume: Volume) -> bool:
+        """Whether our node can use the volume; an affinity that cannot be read fails the deletion, not this."""
+        try:
+            return is_volume_here(volume.spec.node_affinity, self._segments)
+        except UnusableObjectError:
+            return True
 
     async def _delete_volume(self, volume: Volume) -> None:
         is_migrated = migration.find_by_volume(volume) is not None

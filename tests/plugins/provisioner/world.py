@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from csisidecar.config import ProvisionerSettings
-from csisidecar.csi import CSIClient, DriverInfo
+from csisidecar.csi import CSIClient, DriverInfo, NodeInfo
 from csisidecar.errors import UnreachableError
 from csisidecar.kube import KubeClient
 from csisidecar.kube.session import NO_HEADERS, Response
@@ -267,6 +267,7 @@ class World:
     controller: frozenset[str] = CAPABILITIES
     plugin_capabilities: frozenset[str] = frozenset({"CONTROLLER_SERVICE"})
     topology: Mapping[str, str] = field(default_factory=dict)
+    node: NodeInfo | None = None
 
     def __post_init__(self) -> None:
         self.clock = LoopClock()
@@ -411,6 +412,7 @@ class World:
             name=self.driver_name,
             plugin_capabilities=self.plugin_capabilities,
             controller_capabilities=self.controller,
+            node=self.node,
         )
         client = KubeClient(self.wire, on_write=note_write)
         quiet = client.derive(on_write=None)
@@ -425,8 +427,8 @@ class World:
             metrics=self.numbers,
             clock=self.clock,
         )
-        controllers = self.plugin.build(context)
         try:
+            controllers = self.plugin.build(context)
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(stores.run()), group.create_task(events.run())]
                 while stores.unsynced():

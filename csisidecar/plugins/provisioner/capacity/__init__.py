@@ -7,6 +7,6 @@
 from __future__ import annotations
 
 from csisidecar.plugins.provisioner.capacity.catalog import Room, RoomNews, SilentNews
-from csisidecar.plugins.provisioner.capacity.controllers import build_capacity
+from csisidecar.plugins.provisioner.capacity.controllers import CENTRAL_MANAGER, build_capacity
 
-__all__ = ["Room", "RoomNews", "SilentNews", "build_capacity"]
+__all__ = ["CENTRAL_MANAGER", "Room", "RoomNews", "SilentNews", "build_capacity"]
