@@ -21,7 +21,9 @@ WATCHED = {
     "storageclasses.storage.k8s.io",
     "volumeattachments.storage.k8s.io",
     "csinodes.storage.k8s.io",
+    "volumesnapshots.snapshot.storage.k8s.io",
 }
+"""The last for the sweep of snapshots that lost their claim; only where the API server has the kind."""
 
 PERIODIC = {"Probe", "ListVolumes"}
 """Calls that belong to no one volume."""
