@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         TerminalError,
         UnsupportedDriverError,
     )
+    from csisidecar.logs import LogFormatter
     from csisidecar.plugin import Plugin, PluginContext, PluginFactory
     from csisidecar.plugins.attacher import Attacher
     from csisidecar.plugins.provisioner import Provisioner
@@ -78,6 +79,7 @@ _ROOMS = {
         "TerminalError",
         "UnsupportedDriverError",
     ),
+    "logs": ("LogFormatter",),
     "plugin": ("Plugin", "PluginContext", "PluginFactory"),
     "plugins.attacher": ("Attacher",),
     "plugins.provisioner": ("Provisioner",),
@@ -102,6 +104,7 @@ __all__ = [
     "LeaseConfig",
     "LeaseLostError",
     "Listener",
+    "LogFormatter",
     "ModeConfig",
     "Plugin",
     "PluginContext",

@@ -26,3 +26,16 @@ def test_importing_the_face_loads_no_room() -> None:
 def test_unknown_name_says_so() -> None:
     with pytest.raises(AttributeError, match="Nonsense"):
         csisidecar.Nonsense  # noqa: B018 - the access is the test
+
+
+def test_a_plain_program_sees_the_fields_of_log_lines_with_the_public_formatter() -> None:
+    code = (
+        "import logging, csisidecar\n"
+        "handler = logging.StreamHandler()\n"
+        "handler.setFormatter(csisidecar.LogFormatter())\n"
+        "logging.basicConfig(level=logging.INFO, handlers=[handler])\n"
+        "fields = {'key': 'default/c1', 'error': 'no room', 'token': 'hidden'}\n"
+        "logging.getLogger('csisidecar.runtime').warning('attempt failed', extra=fields)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30)
+    assert '"attempt failed" key="default/c1" error="no room" token="***stripped***"' in done.stderr

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from csisidecar.errors import RetryAfter, TerminalError, ThrottledError
 from csisidecar.runtime.queue import QueueClosed, WorkQueue
-from csisidecar.runtime.reconcile import Attempt, _current
+from csisidecar.runtime.reconcile import Attempt, _current, current_attempt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -341,7 +341,10 @@ class Controller(Generic[K]):
         )
 
     def _about(self, key: K, **fields: Any) -> dict[str, Any]:
-        return {"controller": self.name, "key": str(key), **fields}
+        about = {"controller": self.name, "key": str(key)}
+        if subject := current_attempt().subject:
+            about["subject"] = subject
+        return {**about, **fields}
 
 
 def _is_bug(error: Exception) -> bool:

@@ -54,6 +54,8 @@ class Attempt:
 
     controller: str
     key: Hashable
+    subject: str = ""
+    """What people call the object, for the log; a reconciler whose keys are no names sets it."""
     failures: int = 0
     """Failures in a row before this attempt."""
     first_failure: str = ""

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from csisidecar.cli import logs
-from csisidecar.cli.logs import JSONFormatter, LogSettings, TextFormatter
+from csisidecar.cli.logs import LogSettings
 from csisidecar.cli.values import Values, read
 from csisidecar.errors import ConfigError, CSIError, StatusCode
+from csisidecar.logs import JSONFormatter, LogFormatter, verbosity_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,7 +49,7 @@ def record(message: str = "did it", level: int = logging.INFO, error: BaseExcept
 
 
 def test_text_lines_look_like_klog() -> None:
-    line = TextFormatter().format(record(driver="d.example", attempt=2, done=True, names=["a", "b"]))
+    line = LogFormatter().format(record(driver="d.example", attempt=2, done=True, names=["a", "b"]))
     assert re.fullmatch(
         r'I\d{4} \d\d:\d\d:\d\d\.\d{6}    1234 lease\.py:12\] "did it"'
         r' driver="d\.example" attempt=2 done=true names=\["a", "b"\]',
@@ -58,11 +59,11 @@ def test_text_lines_look_like_klog() -> None:
 
 @pytest.mark.parametrize(("level", "letter"), [(10, "I"), (18, "I"), (20, "I"), (30, "W"), (40, "E"), (50, "E")])
 def test_severity_letters(level: int, letter: str) -> None:
-    assert TextFormatter().format(record(level=level))[0] == letter
+    assert LogFormatter().format(record(level=level))[0] == letter
 
 
 def test_a_text_line_stays_one_line() -> None:
-    line = TextFormatter().format(record("a\nb", level=40, error=ConfigError("first\nsecond"), reason="x\ny"))
+    line = LogFormatter().format(record("a\nb", level=40, error=ConfigError("first\nsecond"), reason="x\ny"))
     assert "\n" not in line
     assert 'err="first\\nsecond"' in line
 
@@ -93,13 +94,13 @@ def test_an_unforeseen_error_has_its_traceback() -> None:
     except ValueError as error:
         made = record(level=40)
         made.exc_info = (ValueError, error, error.__traceback__)
-    assert "Traceback" in TextFormatter().format(made)
+    assert "Traceback" in LogFormatter().format(made)
     assert "Traceback" in json.loads(JSONFormatter().format(made))["stacktrace"]
 
 
 @pytest.mark.parametrize("field", ["secrets", "token", "Authorization"])
 def test_secret_fields_are_stripped(field: str) -> None:
-    for formatter in (TextFormatter(), JSONFormatter()):
+    for formatter in (LogFormatter(), JSONFormatter()):
         made = record()
         setattr(made, field, "hunter2")
         assert "hunter2" not in formatter.format(made)
@@ -109,7 +110,7 @@ def test_secret_fields_are_stripped(field: str) -> None:
 def test_csi_messages_are_logged_without_their_secrets() -> None:
     csi = pytest.importorskip("csisidecar.csi")
     request = csi.DeleteVolumeRequest(volume_id="v1", secrets={"password": "hunter2"})
-    for formatter in (TextFormatter(), JSONFormatter()):
+    for formatter in (LogFormatter(), JSONFormatter()):
         line = formatter.format(record(request=request))
         assert "v1" in line
         assert "hunter2" not in line
@@ -123,7 +124,7 @@ def test_verbosity_is_a_level(verbosity: int, level: int) -> None:
 
 
 def test_levels_have_a_verbosity() -> None:
-    assert [logs.verbosity_of(level) for level in (40, 20, 19, 16, 10)] == [0, 0, 1, 4, 5]
+    assert [verbosity_of(level) for level in (40, 20, 19, 16, 10)] == [0, 0, 1, 4, 5]
 
 
 def emitted(capsys: pytest.CaptureFixture[str], settings: LogSettings) -> set[int]:

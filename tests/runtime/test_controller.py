@@ -401,3 +401,19 @@ async def test_fault_in_a_reconciler_is_logged_with_its_trace(caplog: pytest.Log
         async with world.running(Scripted(act)):
             await asyncio.sleep(0.5)
     assert [record.exc_info is not None for record in caplog.records if record.message == "attempt failed"] == [True]
+
+
+async def test_a_failed_attempt_is_logged_with_what_people_call_the_object(caplog: pytest.LogCaptureFixture) -> None:
+    world = World()
+    world.api.put("a")
+    world.api.put("b")
+
+    async def act(key: ObjectKey) -> Result:
+        if key.name == "a":
+            current_attempt().subject = "default/c1"
+        raise ValueError("no luck")
+
+    async with world.running(Scripted(act)):
+        await asyncio.sleep(0.5)
+    failed = {vars(it)["key"]: vars(it).get("subject") for it in caplog.records if it.message == "attempt failed"}
+    assert failed == {"a": "default/c1", "b": None}

@@ -119,6 +119,7 @@ class ClaimReconciler:
         if claim is None:
             self._memory.forget_claim(uid)
             return DONE
+        current_attempt().subject = f"{claim.namespace}/{claim.name}"
         storage_class = plan.draft.storage_class if plan else self._classes.find(claim.class_name)
         verdict = judge_claim(claim, storage_class, self._driver_name, is_unfinished=plan is not None)
         if verdict is Verdict.BOUND:

@@ -278,3 +278,13 @@ async def test_each_call_has_the_timeout_of_the_settings() -> None:
         assert world.warnings() == []
         await asyncio.sleep(0.3)
         assert world.warnings()[0].startswith("rpc error: code = DeadlineExceeded desc = ")
+
+
+async def test_a_failed_claim_is_logged_by_its_name(caplog: pytest.LogCaptureFixture) -> None:
+    world = World()
+    world.driver.order("CreateVolume:Internal=busy x1")
+    world.add_class()
+    world.add_claim("mine")
+    async with world.running():
+        await asyncio.sleep(0.5)
+    assert [vars(it)["subject"] for it in caplog.records if it.message == "attempt failed"] == ["default/mine"]
