@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from csisidecar.errors import UnusableObjectError
+from csisidecar.plugins.provisioner import names
 from csisidecar.plugins.provisioner.create_request import requested_bytes
 
 if TYPE_CHECKING:
@@ -20,12 +21,16 @@ _INVALID = "claim in dataSource not bound or invalid"
 
 
 def check_source_claim(claim: Claim, source: Claim) -> None:
-    """Raises UnusableObjectError when `source` is no claim that `claim` could be a clone of."""
+    """Raises UnusableObjectError when `source` is no claim that `claim` could be a clone of.
+
+    A source on its way out is still cloned when it carries our finalizer: then an attempt before this one may have
+    left a volume, and only going on finds it again. The Go provisioner does so for snapshots alone.
+    """
     if source.phase != "Bound":
         raise UnusableObjectError(
             f"the PVC DataSource {source.name} must have a status of Bound.  Got {source.phase or 'none'}"
         )
-    if source.is_deleting:
+    if source.is_deleting and names.CLONING_FINALIZER not in source.finalizers:
         raise UnusableObjectError(f"the PVC DataSource {source.name} is currently being deleted")
     if source.spec.storage_class_name is None:
         raise UnusableObjectError(f"the source PVC ({source.name}) storageclass cannot be empty")

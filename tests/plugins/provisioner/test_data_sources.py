@@ -18,6 +18,7 @@ from csisidecar.csi import (
     VolumeCapabilityAccessModeMode,
     VolumeCapabilityMountVolume,
 )
+from csisidecar.plugins.provisioner import Provisioner
 from csisidecar.testing.driver.snapshots import SnapshotService
 from tests.plugins.provisioner.world import CAPABILITIES, DRIVER, Object, World
 
@@ -427,6 +428,22 @@ async def test_claim_that_cannot_be_cloned_is_told_in_upstreams_words(
     assert world.warnings() == [CLONE_PREFIX + text.replace("NAME", name)]
     assert world.calls() == []
     assert CLONE_FINALIZER not in finalizers_of(world, "persistentvolumeclaims", "old")
+
+
+async def test_restart_finds_the_volume_of_a_clone_whose_source_is_being_deleted() -> None:
+    """Refusing would leave the volume behind that the call before the restart made."""
+    world = World(controller=ABLE, settings=ProvisionerSettings(timeout_s=1))
+    world.add_class()
+    await add_source_claim(world)
+    world.driver.order("CreateVolume:late x1")
+    uid = world.add_claim(dataSource=CLONE)
+    await world.run(0.5)
+    assert len(world.driver.volumes) == 2
+    world.api.delete("persistentvolumeclaims", "old", "team")
+    world.plugin = Provisioner(world.settings)
+    await world.run(2)
+    assert world.volume(uid)
+    assert len(world.driver.volumes) == 2
 
 
 async def test_claim_waits_for_its_source_and_is_woken_by_it() -> None:
