@@ -287,4 +287,4 @@ async def test_a_failed_claim_is_logged_by_its_name(caplog: pytest.LogCaptureFix
     world.add_claim("mine")
     async with world.running():
         await asyncio.sleep(0.5)
-    assert [vars(it)["subject"] for it in caplog.records if it.message == "attempt failed"] == ["default/mine"]
+    assert [vars(it)["subject"] for it in caplog.records if it.message == "attempt failed"] == ["team/mine"]
