@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-peers lint types arrows generated docs-fresh check bench test-planted lock clean
+.PHONY: demo test test-peers lint types arrows generated docs-fresh check bench bench-apiserver test-planted lock clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -39,6 +39,9 @@ test-peers: $(VENV)/dev.stamp build/peers/stamp ## Other people's clients, drive
 
 bench: $(VENV)/run.stamp ## Figures: start, memory, requests and volumes a second (ARGS="--kubeconfig FILE" for another server)
 	$(BIN)/python -m csisidecar.demo.bench $(ARGS)
+
+bench-apiserver: $(VENV)/dev.stamp ## Rates and memory of the embedded API server with 60,000 objects
+	@$(BIN)/python -m tests.peers.rates
 
 lint: $(VENV)/dev.stamp ## Lint and format
 	$(BIN)/ruff check .
