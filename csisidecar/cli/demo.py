@@ -83,6 +83,8 @@ async def _serve(command: str, function: Callable[[Any], Awaitable[int | None]],
     try:
         return await function(options) or OK
     except asyncio.CancelledError:
+        if stopped:
+            print(f"csisidecar {command}: interrupted", file=sys.stderr)
         return stopped
     except Exception as error:  # the command ends here, whatever it was
         cause = root_cause(error)

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 OK = 0
 FAILED = 1
 USAGE = 2
+INTERRUPTED = 130
+"""SIGINT before anything had begun: 128 and the number of the signal, as a shell has it."""
 FATAL = 255
 """What Go's `klog.Fatal` ends with; the provisioner uses it for most start-up failures."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,14 @@ COMMANDS: Mapping[str, str] = {
     "demo-driver": "an embedded CSI driver on a Unix socket; its volumes are directories",
     "help": "this text, or the help of a command",
 }
+
+_NOT_OF_DROP_INS = frozenset({"mode", "plugin-option"})
+_TEXTS_OF_DROP_INS: Mapping[str, str] = {
+    "csi-address": "The driver's Unix socket: an absolute path, or unix:// and an absolute path.",
+    "http-endpoint": "Address of one listener for everything, such as :8080.",
+    "metrics-addr": "Address for metrics, health and readiness.",
+}
+"""Instead of what a flag says about defaults and variables that only `csisidecar run` has."""
 
 
 def overview() -> str:
@@ -64,15 +73,21 @@ def run_help() -> str:
 def drop_in_help(command: str, mode: str) -> str:
     """What `csi-attacher --help` and `csi-provisioner --help` print: the flags of the mode, upstream's defaults."""
     lines = [f"Usage: {command} [FLAGS]", "", f"The same as: csisidecar run --mode={mode} --defaults=upstream [FLAGS]"]
-    for group, flags in _groups(flag for flag in FLAGS if not flag.modes or mode in flag.modes):
+    for group, flags in _groups(_of_drop_in(mode)):
         lines += ["", f"{group}:"]
         for flag in flags:
-            default = shown(flag, "upstream", (mode,))
+            default = "upstream" if flag.name == "defaults" else shown(flag, "upstream", (mode,))
             suffix = f" (default {default})" if default not in {"", "false"} else ""
             lines.append(f"  {signature(flag)}{suffix}")
             lines += _explained(flag)
     lines += ["", *_retired()]
     return "\n".join(lines) + "\n"
+
+
+def _of_drop_in(mode: str) -> Iterator[Flag]:
+    for flag in FLAGS:
+        if (not flag.modes or mode in flag.modes) and flag.name not in _NOT_OF_DROP_INS:
+            yield replace(flag, text=_TEXTS_OF_DROP_INS.get(flag.name, flag.text))
 
 
 def signature(flag: Flag) -> str:

@@ -6,10 +6,11 @@ import logging
 import os
 import sys
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from csisidecar.cli import helptext, logs
-from csisidecar.cli.exits import OK, USAGE, UsageError, code_for, one_line
+from csisidecar.cli import early, helptext, logs
+from csisidecar.cli.exits import FAILED, OK, USAGE, UsageError, code_for, one_line
 from csisidecar.cli.grammar import nearest
 from csisidecar.cli.values import Values, notices, read
 from csisidecar.errors import ConfigError
@@ -38,11 +39,6 @@ class _Command:
     mode: str = ""
     is_process: bool = False
 
-    @property
-    def words(self) -> tuple[str, ...]:
-        """What a drop-in puts in front of its own words."""
-        return (f"--mode={self.mode}", "--defaults=upstream") if self.mode else ()
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command `csisidecar`; the exit code.
@@ -51,6 +47,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: words after the command's name; None: those of this process.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    if argv is None:
+        tells = words[:1] == ["demo"]
+        early.end_at_once("csisidecar demo" if tells else "csisidecar", terminated=FAILED if tells else OK)
     if not words:
         sys.stderr.write(helptext.overview())
         return USAGE
@@ -90,7 +89,9 @@ def provisioner_main(argv: Sequence[str] | None = None) -> int:
 
 def _drop_in(mode: str, argv: Sequence[str] | None) -> int:
     words = sys.argv[1:] if argv is None else argv
-    shown = sys.argv[0] if argv is None else f"csi-{mode}"
+    shown = PurePath(sys.argv[0]).name if argv is None else f"csi-{mode}"
+    if argv is None:
+        early.end_at_once(shown, terminated=OK)
     return _run(_Command(shown=shown, mode=mode, is_process=argv is None), words)
 
 
@@ -99,7 +100,7 @@ def _run(command: _Command, words: Sequence[str]) -> int:
     modes: tuple[str, ...] = (command.mode,) if command.mode else ()
     report: Callable[[str], None] = _stderr(command)
     try:
-        parsed = read((*command.words, *words))
+        parsed = read(words, drop_in=command.mode)
         if parsed.wants_help:
             _show_help(command)
             return OK

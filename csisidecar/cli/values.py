@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from csisidecar.cli.exits import UsageError
@@ -45,8 +45,12 @@ class Values:
         return flag.kind.parse(text) if text else flag.kind.unset
 
 
-def read(words: Sequence[str]) -> Parsed:
+def read(words: Sequence[str], *, drop_in: str = "") -> Parsed:
     """What the command line `words` of `run` says, before anything is known about modes.
+
+    Args:
+        words: what was given.
+        drop_in: the mode of a drop-in command, which has no flag for it and upstream's defaults.
 
     Raises:
         UsageError: it is not a command line of `run`.
@@ -57,7 +61,13 @@ def read(words: Sequence[str]) -> Parsed:
         name = word.lstrip("-").partition("=")[0]
         if word.startswith("-") and name not in SPELLINGS and (plain := without_prefix(name)):
             raise UsageError(f"--{name} has a prefix that --{plain} does not take: write --{plain}")
-    return parse(words, KINDS)
+        if drop_in and word.startswith("-") and name == "mode":
+            raise UsageError(f"unknown flag --mode; csi-{drop_in} runs that mode alone, csisidecar run has the flag")
+    parsed = parse(words, KINDS)
+    if not drop_in:
+        return parsed
+    own = {"mode": KINDS["mode"].parse(drop_in), "defaults": KINDS["defaults"].parse("upstream")}
+    return replace(parsed, values={**own, **parsed.values})
 
 
 def resolve_modes(values: Values, others: Sequence[str]) -> tuple[str, ...]:

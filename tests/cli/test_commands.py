@@ -157,6 +157,83 @@ async def test_a_waiting_run_ends_with_0_at_the_first_signal(tmp_path: Path) -> 
         assert await process.wait() == 0, rest.decode()
 
 
+DURING_IMPORTS = """
+import importlib.abc, os, sys, time
+
+class Signals(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == os.environ["DURING"]:
+            os.kill(os.getpid(), int(os.environ["SIGNAL"]))
+            time.sleep(10)
+
+sys.meta_path.insert(0, Signals())
+from csisidecar.cli import attacher_main, main
+sys.exit((attacher_main if "attacher" in sys.argv[0] else main)())
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "module", "number", "end"),
+    [
+        ("csisidecar run --mode=all", "csisidecar.cli.build", signal.SIGINT, (130, "csisidecar: interrupted\n")),
+        ("csisidecar run --mode=all", "csisidecar.cli.build", signal.SIGTERM, (0, "")),
+        ("/bin/csi-attacher", "csisidecar.cli.build", signal.SIGINT, (130, "csi-attacher: interrupted\n")),
+        ("csisidecar demo", "csisidecar.demo.story", signal.SIGINT, (130, "csisidecar demo: interrupted\n")),
+        ("csisidecar demo", "csisidecar.demo.story", signal.SIGTERM, (1, "")),
+    ],
+)
+def test_a_signal_during_the_imports_ends_without_a_traceback(
+    command: str, module: str, number: signal.Signals, end: tuple[int, str]
+) -> None:
+    script = f"import sys\nsys.argv = {command.split()!r}\n{DURING_IMPORTS}"
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        cwd=REPOSITORY,
+        env={**os.environ, "DURING": module, "SIGNAL": str(int(number))},
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == end
+
+
+async def test_an_interrupted_story_says_so() -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "csisidecar", "demo", "--trouble=ControllerPublishVolume:hang", "--step-timeout=60s"),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        cwd=REPOSITORY,
+    )
+    assert process.stdout is not None
+    async with asyncio.timeout(30):
+        await process.stdout.readline()
+        await asyncio.sleep(1)
+        process.send_signal(signal.SIGINT)
+        _, told = await process.communicate()
+    assert (process.returncode, told.decode()) == (1, "csisidecar demo: interrupted\n")
+
+
+def test_a_drop_in_has_no_flag_for_the_mode(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["--mode=provisioner"], ["-mode", "all"]):
+        assert attacher_main(words) == 2
+        assert capsys.readouterr().err.startswith("csi-attacher: unknown flag --mode")
+    assert provisioner_main(["--defaults=user", "--version"]) == 0
+
+
+def test_a_drop_in_started_by_its_path_calls_itself_by_its_name(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["/usr/local/bin/csi-attacher", "--nonsense"])
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        assert attacher_main() == 2
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert [line.split()[0] for line in capsys.readouterr().err.splitlines()] == ["csi-attacher:", "csi-attacher"]
+
+
 # plugins of third parties, found through the metadata of a wheel
 
 PLUGIN = """

@@ -40,6 +40,15 @@ def test_run_help_names_every_flag_and_group() -> None:
     assert all(f"{group}:" in text for group in GROUPS[:-1])
 
 
+@pytest.mark.parametrize("mode", ["attacher", "provisioner"])
+def test_help_of_a_drop_in_is_about_what_it_has(mode: str) -> None:
+    text = helptext.drop_in_help(f"csi-{mode}", mode)
+    assert "--mode mode" not in text
+    assert "Required" not in text
+    assert "replaces both defaults" not in text
+    assert "--defaults user|upstream (default upstream)" in text
+
+
 @pytest.mark.parametrize(
     "line",
     [
