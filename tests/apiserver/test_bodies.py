@@ -139,6 +139,19 @@ async def test_other_paths_are_not_found_in_plain_text(client: Client, path: str
     assert (answer.status, answer.text) == (404, "404 page not found\n")
 
 
+async def test_resources_have_no_head(client: Client) -> None:
+    assert (await client.request("HEAD", VOLUMES)).status == 405
+
+
+async def test_what_is_no_http_gets_an_answer_and_leaves_no_trace(
+    server: Server, client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    (await client.get("/version")).ok()
+    answer = await client.request("FROB", VOLUMES)
+    assert answer.status in {400, 405}
+    assert "Traceback" not in caplog.text
+
+
 @pytest.mark.parametrize(
     ("method", "path"),
     [

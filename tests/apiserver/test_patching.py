@@ -89,6 +89,27 @@ async def test_patch_to_the_object_leaves_the_status(server: Server, client: Cli
     assert (changed.meta["labels"], changed["status"]) == ({"a": "b"}, {"attached": False})
 
 
+async def test_patch_with_a_revision_that_is_no_number_fails(server: Server, client: Client) -> None:
+    await _map(server)
+    answer = (await client.merge(f"{server.maps}/m", {"metadata": {"resourceVersion": "abc"}})).refused(500, "")
+    assert answer["message"] == 'strconv.ParseUint: parsing "abc": invalid syntax'
+
+
+async def test_patch_that_replaces_everything_needs_a_name(server: Server, client: Client) -> None:
+    await _map(server)
+    operations = [{"op": "replace", "path": "", "value": {"data": {"a": "2"}}}]
+    answer = (await client.json_patch(f"{server.maps}/m", operations)).refused(400, "BadRequest")
+    assert answer["message"].endswith("was undeterminable: name must be provided")
+
+
+async def test_status_quantities_are_not_negative(server: Server, client: Client) -> None:
+    (await client.post(server.claims, claim("c"))).ok(201)
+    answer = await client.merge(f"{server.claims}/c/status", {"status": {"capacity": {"storage": "-1"}}})
+    assert answer.refused(422, "Invalid").causes == [
+        "status.capacity[storage]: Invalid value: -1: must be a valid resource quantity"
+    ]
+
+
 async def test_dry_run_patch_changes_nothing(server: Server, client: Client) -> None:
     made = await _map(server, a="1")
     assert (await client.merge(f"{server.maps}/m", {"data": {"a": "2"}}, dryRun="All")).ok()["data"] == {"a": "2"}
@@ -102,6 +123,7 @@ JSON_PATCHES: dict[str, tuple[list[dict[str, Any]], dict[str, str]]] = {
     "replace missing": ([{"op": "replace", "path": "/data/b", "value": "2"}], {"a": "1", "b": "2"}),
     "remove": ([{"op": "add", "path": "/data/b", "value": "2"}, {"op": "remove", "path": "/data/a"}], {"b": "2"}),
     "copy": ([{"op": "copy", "from": "/data/a", "path": "/data/b"}], {"a": "1", "b": "1"}),
+    "copy missing": ([{"op": "copy", "from": "/data/none", "path": "/data/b"}], {"a": "1", "b": ""}),
     "move": ([{"op": "move", "from": "/data/a", "path": "/data/b"}], {"b": "1"}),
     "escaped slash": ([{"op": "copy", "from": "/metadata/labels/a", "path": "/data/x.y"}], {"a": "1", "x.y": "1"}),
     "test holds": (

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from csisidecar.clock import Clock, SystemClock, rfc3339
 from csisidecar.errors import ConfigError
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 _LOG = logging.getLogger(__name__)
+_WIRE_LOG = logging.getLogger(f"{__name__}.wire")
 Object = dict[str, Any]
 _FIRST_NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
 
@@ -235,7 +237,12 @@ class FakeAPIServer:
             return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=MAX_BODY_BYTES)
 
         server = web.Server(
-            handler, request_factory=make_request, handler_cancellation=True, access_log=None, keepalive_timeout=300.0
+            handler,
+            request_factory=make_request,
+            handler_cancellation=True,
+            access_log=None,
+            keepalive_timeout=300.0,
+            logger=_WIRE_LOG,
         )
         runner = web.ServerRunner(server, shutdown_timeout=1.0)
         await runner.setup()
@@ -336,6 +343,18 @@ class FakeAPIServer:
         except OSError:
             Path(temporary).unlink(missing_ok=True)
             raise
+
+
+def _without_trace(record: logging.LogRecord) -> bool:
+    """What somebody sent that is no HTTP is one line, and no fault of this program."""
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, HttpProcessingError):
+        record.exc_info, record.exc_text = None, None
+        record.levelno, record.levelname = logging.INFO, "INFO"
+    return True
+
+
+_WIRE_LOG.addFilter(_without_trace)
 
 
 def _bound_socket(port: int) -> socket.socket:

@@ -146,9 +146,8 @@ def _replace(document: Any, operation: dict[str, Any], path: str) -> Any:
 
 def _copy(document: Any, operation: dict[str, Any], path: str) -> Any:
     value = _look(document, operation["from"])
-    if value is _MISSING:
-        raise KeyError(operation["from"])
-    return _insert(document, path, json.loads(json.dumps(value)))
+    # The library of the real server copies a key that is not there as null.
+    return _insert(document, path, None if value is _MISSING else json.loads(json.dumps(value)))
 
 
 def _move(document: Any, operation: dict[str, Any], path: str) -> Any:

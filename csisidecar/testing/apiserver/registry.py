@@ -253,9 +253,10 @@ class Registry:
         meta = content["metadata"]
         if meta.setdefault("uid", before.uid) != before.uid:
             raise invalid_object(spec, name, [invalid("metadata.uid", meta["uid"], "field is immutable")])
-        if meta.get("name", name) != name:
+        if not meta.get("name"):
+            raise bad_request(f"the name of the object ({name} based on URL) was undeterminable: name must be provided")
+        if meta["name"] != name:
             raise bad_request(f"the name of the object ({meta['name']}) does not match the name on the URL ({name})")
-        meta["name"] = name
         self._place(spec, meta, namespace)
         meta.setdefault("resourceVersion", str(before.revision))
         return self._replace(spec, before, content, subresource, options)
@@ -311,7 +312,7 @@ class Registry:
             why = f"Precondition failed: UID in precondition: {given_uid}, UID in object meta: {before.uid}"
             raise conflict(spec, name, why)
         if meta.get("resourceVersion") != old_meta["resourceVersion"]:
-            raise conflict(spec, name)
+            raise _stale(spec, name, str(meta.get("resourceVersion")))
         causes = validation.validate_metadata_update(meta, old_meta)
         for key in _SERVER_METADATA:
             if key in old_meta:
@@ -438,6 +439,13 @@ class Registry:
         right = {k: v for k, v in old.items() if k not in {"metadata", "status"}}
         if left != right:
             content["metadata"]["generation"] = int(old["metadata"].get("generation", 0)) + 1
+
+
+def _stale(spec: KindSpec, name: str, given: str) -> Refusal:
+    """The answer to a resourceVersion that is not the present one; a real server fails over one that is no number."""
+    if not given.isdecimal():
+        return Refusal(500, "", f'strconv.ParseUint: parsing "{given}": invalid syntax')
+    return conflict(spec, name)
 
 
 def collection_targets(stored: Sequence[Stored]) -> list[tuple[str, str]]:

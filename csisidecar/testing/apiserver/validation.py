@@ -476,6 +476,15 @@ def _claim(content: Content) -> list[Cause]:
     return causes
 
 
+def _claim_status(content: Content) -> list[Cause]:
+    status = content.get("status") or {}
+    return [
+        cause
+        for field in ("capacity", "allocatedResources")
+        for cause in _not_negative(status.get(field) or {}, f"status.{field}")
+    ]
+
+
 def _selector(selector: Content | None, at: str) -> list[Cause]:
     """A label selector inside of an object."""
     if not selector:
@@ -887,6 +896,7 @@ _RULES: dict[str, Callable[[Content], list[Cause]]] = {
 }
 
 _STATUS_RULES: dict[str, Callable[[Content], list[Cause]]] = {
+    "persistentvolumeclaims": _claim_status,
     "volumeattachments.storage.k8s.io": _attachment_status,
 }
 

@@ -110,6 +110,8 @@ class Verbs:
             Refusal: it is refused.
         """
         self._check(target)
+        if call.request.method == "HEAD":
+            raise method_not_allowed()
         if target.verb == "watch":
             return await self._watch(call, target)
         if target.verb == "list":
