@@ -45,8 +45,10 @@ class Protocol:
 
     states: dict[str, list[Object]] = field(default_factory=dict)
     """Kind and name → the states that the object went through, ``gone`` last."""
+    changes: list[tuple[int, str]] = field(default_factory=list)
+    """The same states over all objects with their versions, as they were heard of."""
     order: list[str] = field(default_factory=list)
-    """The same states over all objects, in the order of their versions, told in a word each."""
+    """The same in the order of their versions."""
     requests: list[str] = field(default_factory=list)
     """What the driver's controller service was asked."""
 
@@ -156,13 +158,19 @@ async def perform(play: Play, kube: KubeClient, command: Sequence[str], kubeconf
                 recorder.cancel()
         finally:
             await _clear(kube)
-    calls = [call for call in driver.ledger if call.method in {"ControllerPublishVolume", "ControllerUnpublishVolume"}]
-    calls += driver.calls("ListVolumes")[: play.listed]
-    protocol.requests = [f"{call.method} {redact(call.request)}" for call in calls]
+    protocol.requests = [
+        f"{call.method} {redact(call.request)}"
+        # Volumes are worked on side by side: only the calls for one volume have an order.
+        for call in sorted(driver.ledger, key=lambda call: str(getattr(call.request, "volume_id", "")))
+        if call.method in {"ControllerPublishVolume", "ControllerUnpublishVolume"}
+    ]
+    protocol.requests += [
+        f"{call.method} {redact(call.request)}" for call in driver.calls("ListVolumes")[: play.listed]
+    ]
     if not play.counts:
         protocol.requests = _without_repeats(protocol.requests)
-    if not play.sees_order:
-        protocol.order = []
+    if play.sees_order:
+        protocol.order = [text for _, text in sorted(protocol.changes)]
     return protocol
 
 
@@ -188,7 +196,7 @@ def _without_repeats(items: Sequence[Any]) -> list[Any]:
 
 
 async def _record(stage: Stage, begun: asyncio.Event) -> None:
-    changes: asyncio.Queue[tuple[int, str, Object]] = asyncio.Queue()
+    changes: asyncio.Queue[tuple[str, Object]] = asyncio.Queue()
     ready = [asyncio.Event() for _ in WATCHED]
     async with asyncio.TaskGroup() as group:
         for resource, event in zip(WATCHED, ready, strict=True):
@@ -197,39 +205,38 @@ async def _record(stage: Stage, begun: asyncio.Event) -> None:
             await event.wait()
         begun.set()
         while True:
-            _, kind, obj = await changes.get()
+            kind, obj = await changes.get()
             _note(stage, kind, obj)
 
 
 async def _watch(
-    kube: KubeClient, resource: Resource, changes: asyncio.Queue[tuple[int, str, Object]], ready: asyncio.Event
+    kube: KubeClient, resource: Resource, changes: asyncio.Queue[tuple[str, Object]], ready: asyncio.Event
 ) -> None:
     listed = json.loads(await kube.list_page(resource))
     for item in listed["items"]:
         item["kind"] = resource.kind
-        changes.put_nowait((int(item["metadata"]["resourceVersion"]), "ADDED", item))
+        changes.put_nowait(("ADDED", item))
     version = listed["metadata"]["resourceVersion"]
     async with kube.watch(resource, resource_version=version, bookmarks=False, idle_timeout_s=120) as lines:
         ready.set()
         async for line in lines:
             event = json.loads(line)
-            obj = event["object"]
-            changes.put_nowait((int(obj["metadata"]["resourceVersion"]), event["type"], obj))
+            changes.put_nowait((event["type"], event["object"]))
 
 
 def _note(stage: Stage, kind: str, obj: Object) -> None:
     key = f"{obj['kind']}/{obj['metadata']['name']}"
-    states = stage.protocol.states.setdefault(key, [])
+    states, version = stage.protocol.states.setdefault(key, []), int(obj["metadata"]["resourceVersion"])
     if kind == "DELETED":
         stage.present.pop(key, None)
         states.append({"gone": True})
-        stage.protocol.order.append(f"{key} gone")
+        stage.protocol.changes.append((version, f"{key} gone"))
         return
     stage.present[key] = obj
     state = _state(obj)
     if not states or states[-1] != state:
         states.append(state)
-        stage.protocol.order.append(f"{key} {json.dumps(state, sort_keys=True)}")
+        stage.protocol.changes.append((version, f"{key} {json.dumps(state, sort_keys=True)}"))
 
 
 def _state(obj: Object) -> Object:

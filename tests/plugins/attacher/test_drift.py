@@ -200,6 +200,7 @@ async def test_comparison_that_fails_leaves_what_was_seen_before() -> None:
     assert world.driver.times == [pytest.approx(t, abs=0.1) for t in (0, 90)]
 
 
+@pytest.mark.parity("A-DRIFT-05")
 async def test_csinode_gone_leaves_the_kept_node_id_and_no_error_on_an_attached_attachment() -> None:
     world = World(volume(finalizers=[FINALIZER]), settled(annotations={NODE_ID: "kept"}), capabilities=LISTING)
     await world.run(3.0)
