@@ -182,9 +182,10 @@ async def decide(kube: KubeClient, each: Round, words: Sequence[str], who: str, 
     # What is left unfinished must not be taken up by the next one.
     for name, _, _ in each.claims:
         await kube.delete(PERSISTENT_VOLUME_CLAIMS, name, namespace=namespace)
-        live = await kube.get(PERSISTENT_VOLUME_CLAIMS, name, namespace=namespace)
-        live["metadata"]["finalizers"] = []
-        await kube.update(PERSISTENT_VOLUME_CLAIMS, live)
+        with suppress(NotFoundError):
+            await kube.patch(
+                PERSISTENT_VOLUME_CLAIMS, name, {"metadata": {"finalizers": None}}, namespace=namespace
+            )
     return found
 
 

@@ -13,8 +13,12 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "parity.md"
-PREFIXES: Mapping[str, tuple[str, ...]] = {"attacher": ("R-", "A-"), "provisioner": ("R-", "P-")}
-"""Mode → what the ids of its rows begin with; R rows hold for both."""
+PREFIXES: Mapping[str, tuple[str, ...]] = {
+    "attacher": ("R-", "A-"),
+    "provisioner": ("R-", "P-"),
+    "topology": ("T-",),
+}
+"""Mode or subject → what the ids of its rows begin with; R rows hold for both modes."""
 MARKED: Mapping[str, str] = {"attacher": "A-"}
 """Mode → rows whose tests carry a mark, so that none is left without its row."""
 
