@@ -13,17 +13,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from csisidecar.clock import SystemClock
 from csisidecar.config import AttacherSettings, HTTPConfig, KubeConfig, Listener, ProvisionerSettings, SidecarConfig
 from csisidecar.demo.controllers import ControllersOptions
 from csisidecar.demo.controllers import serve as serve_controllers
 from csisidecar.demo.props import NODE, ensure_cluster
+from csisidecar.errors import ConfigError
 from csisidecar.kube import KubeClient, connect
 from csisidecar.plugins.attacher import Attacher
 from csisidecar.plugins.provisioner import Provisioner
 from csisidecar.runtime import background
 from csisidecar.sidecar import Sidecar
 from csisidecar.testing.apiserver import FakeAPIServer
-from csisidecar.testing.apiserver import Trouble as ServerTrouble
+from csisidecar.testing.apiserver.kinds import Kinds
+from csisidecar.testing.apiserver.troubles import VERBS, Troubles
 from csisidecar.testing.driver import DirectoryBackend, DriverSettings, FakeDriver
 from csisidecar.version import VERSION
 
@@ -116,7 +119,13 @@ def check_orders(trouble: Sequence[str]) -> None:
     for_driver, for_server = _sort_orders(trouble)
     FakeDriver(trouble=for_driver)
     for order in for_server:
-        ServerTrouble.parse(order)
+        if order.partition(":")[0].strip() not in VERBS:
+            raise ConfigError(
+                f"--trouble {order!r}: want METHOD:KIND[=VALUE][xN] for the driver, as in"
+                " ControllerPublishVolume:Internal, or VERB:RESOURCE:KIND[=ARG][xCOUNT][@AFTER] for the API server, as"
+                " in create:persistentvolumes:error=500x2"
+            )
+    Troubles(SystemClock(), for_server, resources=Kinds().resource_names())
 
 
 def _sort_orders(trouble: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -47,6 +47,8 @@ class DemoOptions:
     def __post_init__(self) -> None:
         if self.step_timeout_s < 0:
             raise ConfigError(f"--step-timeout={self.step_timeout_s:g}s must not be negative")
+        if self.audit is not None and not self.audit.absolute().parent.is_dir():
+            raise ConfigError(f"--audit {self.audit}: the folder {self.audit.absolute().parent} does not exist")
         check_orders(self.trouble)
 
     @property

@@ -37,14 +37,18 @@ from csisidecar.testing.apiserver.server import Handler
 from csisidecar.testing.apiserver.status import Refusal
 from csisidecar.testing.apiserver.store import Store, Stored
 from csisidecar.testing.apiserver.troubles import Trouble, Troubles
+from csisidecar.testing.folders import check_parent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+    from datetime import datetime
     from types import TracebackType
 
 _LOG = logging.getLogger(__name__)
 _WIRE_LOG = logging.getLogger(f"{__name__}.wire")
 Object = dict[str, Any]
+_KEEP_CERTIFICATE_S = 300 * 86400.0
+"""How long a kept certificate is used again; it is valid for a year."""
 _FIRST_NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
 
 
@@ -178,7 +182,7 @@ class FakeAPIServer:
         """The objects without HTTP."""
         self.audit = AuditLog(audit)
         """What was asked, newest last."""
-        self.trouble = Troubles(self._clock, trouble)
+        self.trouble = Troubles(self._clock, trouble, resources=self.store.kinds.resource_names())
         """Orders for trouble, also while running."""
         self._collector = Collector(self.registry)
         self._stack = contextlib.AsyncExitStack()
@@ -201,7 +205,7 @@ class FakeAPIServer:
                 self._token = secrets.token_hex(16)
             self._open_data(stack)
             self._first_objects()
-            stack.enter_context(self.audit)
+            self._open_audit(stack)
             await self._listen(stack)
             self._stack = stack.pop_all()
         return self
@@ -271,13 +275,20 @@ class FakeAPIServer:
         return context
 
     def _load_own_certificate(self, context: ssl.SSLContext) -> None:
-        self._ca, key = self_signed(self._clock.now())
-        with tempfile.TemporaryDirectory() as directory:
-            cert_file, key_file = Path(directory, "cert.pem"), Path(directory, "key.pem")
-            cert_file.write_bytes(self._ca)
-            key_file.touch(mode=0o600)
-            key_file.write_bytes(key)
-            context.load_cert_chain(cert_file, key_file)
+        """Make a certificate, or take the one of an earlier run with the same data, so that kubeconfigs stay good."""
+        with contextlib.ExitStack() as stack:
+            directory = self._data or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            cert_file, key_file = directory / "tls-cert.pem", directory / "tls-key.pem"
+            try:
+                if not _is_young(cert_file, self._clock.now()) or not key_file.exists():
+                    cert, key = self_signed(self._clock.now())
+                    key_file.touch(mode=0o600)
+                    key_file.write_bytes(key)
+                    cert_file.write_bytes(cert)
+                self._ca = cert_file.read_bytes()
+                context.load_cert_chain(cert_file, key_file)
+            except (OSError, ssl.SSLError) as error:
+                raise ConfigError(f"--tls: {cert_file} and {key_file}: {error}") from error
 
     def _open_data(self, stack: contextlib.AsyncExitStack) -> None:
         if self._data is None:
@@ -285,6 +296,12 @@ class FakeAPIServer:
         from csisidecar.testing.apiserver.persistence import Journal
 
         stack.enter_context(Journal(self._data, self.store))
+
+    def _open_audit(self, stack: contextlib.AsyncExitStack) -> None:
+        try:
+            stack.enter_context(self.audit)
+        except OSError as error:
+            raise ConfigError(f"--audit {error.filename}: {error.strerror}") from error
 
     def _first_objects(self) -> None:
         for name in _FIRST_NAMESPACES:
@@ -357,7 +374,14 @@ def _without_trace(record: logging.LogRecord) -> bool:
 _WIRE_LOG.addFilter(_without_trace)
 
 
+def _is_young(cert_file: Path, now: datetime) -> bool:
+    """Whether a certificate is there that stays valid for some time yet."""
+    return cert_file.exists() and abs(now.timestamp() - cert_file.stat().st_mtime) < _KEEP_CERTIFICATE_S
+
+
 def _bound_socket(port: int) -> socket.socket:
+    if not 0 <= port <= 65535:
+        raise ConfigError(f"--port {port} is no port: give one from 1 to 65535, or 0 for a free one")
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -387,7 +411,8 @@ class ServerOptions:
     token: str | None = None
     """Bearer token of the administrator; without it nobody is asked for one."""
     tls: bool = False
-    """Answer over HTTPS, with a certificate made at the start unless files are given."""
+    """Answer over HTTPS, with a certificate made at the start unless files are given. With a data folder it
+    is kept there."""
     tls_cert: Path | None = None
     """Certificate file, PEM; goes with the key file."""
     tls_key: Path | None = None
@@ -404,6 +429,8 @@ async def serve(options: ServerOptions, *, started: Callable[[FakeAPIServer], No
     Raises:
         ConfigError: an option cannot be used; nothing was left behind.
     """
+    if options.data is not None:
+        check_parent(options.data, "--data")
     server = FakeAPIServer(
         port=options.port,
         audit=options.audit,

@@ -316,6 +316,11 @@ class Kinds:
         """
         return self._by_plural[plural]
 
+    def resource_names(self) -> frozenset[str]:
+        """Every name that `by_plural` knows, and the plurals with their groups."""
+        full = {f"{spec.plural}.{spec.group}" for spec in self if spec.group}
+        return frozenset(full.union(self._by_plural))
+
     def __iter__(self) -> Iterator[KindSpec]:
         return iter(self._served.values())
 

@@ -269,7 +269,7 @@ class Handler:
             return _not_found()
         number = path.removeprefix(_TROUBLE_PATH).strip("/")
         if request.method == "POST":
-            added = [self.troubles.add(order) for order in _orders(await request.text())]
+            added = [self.troubles.add(order) for order in _orders(await request.text(), self.troubles)]
             return web.json_response([_shown(trouble) for trouble in added], status=201)
         if request.method == "DELETE":
             if not number:
@@ -344,7 +344,7 @@ def _not_found() -> web.Response:
     return web.Response(status=404, text="404 page not found\n")
 
 
-def _orders(text: str) -> list[str]:
+def _orders(text: str, troubles: Troubles) -> list[str]:
     """The orders in a POST: plain lines, a JSON string, a JSON list, or ``{"order": …}``."""
     text = text.strip()
     try:
@@ -355,10 +355,8 @@ def _orders(text: str) -> list[str]:
         value = value.get("order", "")
     orders = [value] if isinstance(value, str) else [str(item) for item in value]
     try:
-        from csisidecar.testing.apiserver.troubles import Trouble as Order
-
         for order in orders:
-            Order.parse(order)
+            troubles.parse(order)
     except ConfigError as error:
         raise Refusal(400, "BadRequest", str(error)) from error
     return orders

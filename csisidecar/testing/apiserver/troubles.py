@@ -12,12 +12,13 @@ import asyncio
 import itertools
 import re
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from csisidecar.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
     from csisidecar.clock import Clock
 
@@ -25,12 +26,13 @@ _ORDER = re.compile(
     r"^(?P<verb>[a-z*]+):(?P<resource>[a-z0-9.*/-]+):(?P<kind>[a-z-]+)"
     r"(?:=(?P<arg>[0-9.]+))?(?:x(?P<count>\d+))?(?:@(?P<after>\d+(?:\.\d+)?)(?P<unit>s?))?$"
 )
-_VERBS = frozenset({"get", "list", "watch", "create", "update", "patch", "delete", "deletecollection", "*"})
+VERBS = frozenset({"get", "list", "watch", "create", "update", "patch", "delete", "deletecollection", "*"})
 ANSWER_KINDS = frozenset({"drop", "delay", "halfopen", "conflict", "gone", "throttle", "error", "lost", "stale"})
 """Strike once a request."""
 STREAM_KINDS = frozenset({"stall", "cut", "close", "gone-event", "lose", "reorder"})
 """Strike inside an open watch."""
-_NEEDS_ARGUMENT = frozenset({"delay", "error"})
+_EXAMPLES = {"delay": "0.5", "error": "500"}
+"""Kinds that need an argument, with one."""
 
 _numbers = itertools.count(1)
 
@@ -61,13 +63,15 @@ class Trouble:
         """
         found = _ORDER.match(text.strip())
         kinds = ANSWER_KINDS | STREAM_KINDS
-        if not found or found["verb"] not in _VERBS or found["kind"] not in kinds:
+        if not found or found["verb"] not in VERBS or found["kind"] not in kinds:
             raise ConfigError(
                 f"--trouble {text!r}: want VERB:RESOURCE:KIND[=ARG][xCOUNT][@AFTER] with VERB one of "
-                f"{', '.join(sorted(_VERBS))} and KIND one of {', '.join(sorted(kinds))}"
+                f"{', '.join(sorted(VERBS))} and KIND one of {', '.join(sorted(kinds))}"
             )
-        if found["kind"] in _NEEDS_ARGUMENT and found["arg"] is None:
-            raise ConfigError(f"--trouble {text!r}: {found['kind']} needs an argument, for example {found['kind']}=1")
+        if found["kind"] in _EXAMPLES and found["arg"] is None:
+            raise ConfigError(
+                f"--trouble {text!r}: {found['kind']} needs an argument, for example {found['kind']}={_EXAMPLES[found['kind']]}"
+            )
         seconds = found["unit"] == "s"
         after = found["after"] or "0"
         if not seconds and not after.isdigit():
@@ -111,15 +115,39 @@ def _nothing() -> None:
 
 
 class Troubles:
-    """The orders in force on one server."""
+    """The orders in force on one server.
 
-    def __init__(self, clock: Clock, orders: Iterable[str | Trouble] = ()) -> None:
+    Args:
+        clock: for orders that begin later.
+        orders: those of the start.
+        resources: names of resources an order may have; empty: any.
+
+    Raises:
+        ConfigError: the text of an order is none.
+    """
+
+    def __init__(self, clock: Clock, orders: Iterable[str | Trouble] = (), *, resources: Collection[str] = ()) -> None:
         self._clock = clock
+        self._resources = resources
         self._orders: list[Trouble] = []
         self.on_change: Callable[[], None] = _nothing
         """Called after every change of the orders."""
         for order in orders:
-            self._orders.append(Trouble.parse(order) if isinstance(order, str) else order)
+            self._orders.append(self.parse(order) if isinstance(order, str) else order)
+
+    def parse(self, text: str) -> Trouble:
+        """The order in `text`, for a resource there is.
+
+        Raises:
+            ConfigError: it is none, or no resource has that name; the nearest one is told.
+        """
+        trouble = Trouble.parse(text)
+        wanted = trouble.resource.partition("/")[0]
+        if self._resources and wanted != "*" and wanted not in self._resources:
+            close = get_close_matches(wanted, self._resources, n=1)
+            hint = f"; did you mean {close[0]}?" if close else "; give a plural, as in persistentvolumes"
+            raise ConfigError(f"--trouble {text!r}: {wanted} is no resource of this server{hint}")
+        return trouble
 
     def begin(self) -> None:
         """Count the seconds of ``@SECONDSs`` from now on for the orders given at construction."""
@@ -140,7 +168,7 @@ class Troubles:
         Raises:
             ConfigError: the text is no order.
         """
-        trouble = Trouble.parse(order) if isinstance(order, str) else order
+        trouble = self.parse(order) if isinstance(order, str) else order
         self._start(trouble)
         self._orders.append(trouble)
         self.on_change()

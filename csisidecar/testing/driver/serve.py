@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from csisidecar.errors import ConfigError
 from csisidecar.testing.driver.backend import DirectoryBackend
 from csisidecar.testing.driver.fake import FakeDriver
 from csisidecar.testing.driver.world import ALL_CONTROLLER, ALL_NODE, DriverSettings
+from csisidecar.testing.folders import check_parent
 
 _log = logging.getLogger(__name__)
 
@@ -98,13 +100,21 @@ async def serve(options: DriverOptions) -> None:
     """Serves until cancelled, then ends its connections and removes the socket.
 
     Raises:
-        ConfigError: an endpoint that is no Unix socket, or an order or a capability that does not exist.
-        OSError: the socket or the directory cannot be made.
+        ConfigError: an endpoint that is no Unix socket, or an order or a capability that does not exist; the socket
+            or the directory cannot be made.
     """
     path = socket_path(options.endpoint, flag="--endpoint")
     backend = DirectoryBackend((options.root or Path(f"{path}.volumes")).absolute())
     driver = FakeDriver(options.to_settings(), backend=backend, trouble=options.trouble)
-    async with driver.serving(path) as endpoint:
+    check_parent(path, "--endpoint")
+    check_parent(backend.root, "--root")
+    async with AsyncExitStack() as stack:
+        try:
+            endpoint = await stack.enter_async_context(driver.serving(path))
+        except OSError as error:
+            flag = "--root" if str(error.filename).startswith(f"{backend.root}") else "--endpoint"
+            where = backend.root if flag == "--root" else path
+            raise ConfigError(f"{flag} {where}: {error.strerror or error}") from error
         fields = {"driver": options.name, "endpoint": endpoint, "root": str(backend.root)}
         _log.info("The embedded driver serves", extra=fields)
         await asyncio.Event().wait()
