@@ -90,7 +90,7 @@ async def process(name: str, *words: str | Path, log: Path) -> AsyncIterator[asy
         )
     try:
         yield started
-        if started.returncode is not None:
+        if started.returncode not in {None, -signal.SIGKILL}:
             raise PeerFailedError(f"{name} ended with {started.returncode}: {_tail(log)}")
     finally:
         if started.returncode is None:
@@ -141,6 +141,12 @@ class Server:
     kubeconfig: Path
     url: str
     session: aiohttp.ClientSession
+    process: asyncio.subprocess.Process
+
+    async def kill(self) -> None:
+        """End it by force, as a node that loses power does."""
+        self.process.kill()
+        await self.process.wait()
 
     async def request(self, method: str, path: str, body: Any = None, **query: str) -> tuple[int, Any]:
         """Status and body."""
@@ -184,6 +190,6 @@ class Server:
         kubeconfig.unlink(missing_ok=True)
         port = port or free_port()
         words = ("demo-apiserver", "--kubeconfig-out", kubeconfig, "--port", str(port), *flags)
-        async with ours(folder, "apiserver", *words), aiohttp.ClientSession() as session:
+        async with ours(folder, "apiserver", *words) as started, aiohttp.ClientSession() as session:
             await until(kubeconfig.exists, "demo-apiserver's kubeconfig")
-            yield cls(folder, kubeconfig, f"http://127.0.0.1:{port}", session)
+            yield cls(folder, kubeconfig, f"http://127.0.0.1:{port}", session, started)
