@@ -153,10 +153,15 @@ class ForbiddenError(KubeError):
     @property
     def missing_rule(self) -> str:
         """The RBAC rule that would allow the request, as one line of YAML."""
+        return self.rule_for(self.verb)
+
+    def rule_for(self, *verbs: str) -> str:
+        """The RBAC rule for these verbs on the resource of the request, as one line of YAML."""
+        quoted = ", ".join(f'"{verb}"' for verb in verbs)
         resource, _, subresource = self.resource.partition("/")
         plural, _, group = resource.partition(".")
         full = f"{plural}/{subresource}" if subresource else plural
-        return f'{{apiGroups: ["{group}"], resources: ["{full}"], verbs: ["{self.verb}"]}}'
+        return f'{{apiGroups: ["{group}"], resources: ["{full}"], verbs: [{quoted}]}}'
 
 
 class InvalidError(KubeError):

@@ -44,6 +44,8 @@ _RELEASE_TRIES = 3
 _QUICK_RETRIES = 5
 """Tries in one retry period after a renewal that failed."""
 _ATTEMPTS_KEPT = 32
+_VERBS = ("get", "create", "update")
+"""What a role must allow; told at once, because whoever lacks one of them mostly lacks all."""
 
 _LATE = 5
 """An update unanswered after this part of the renew deadline is late."""
@@ -276,7 +278,7 @@ class LeaderElector:
         text = _explain(lease)
         if isinstance(error, ForbiddenError):
             text = (
-                f"{text}; the role lacks {error.missing_rule} in namespace {lease.namespace}:"
+                f"{text}; the role lacks {error.rule_for(*_VERBS)} in namespace {lease.namespace}:"
                 " grant it, or turn leader election off with --leader-election=false"
             )
         if text != self.problem:

@@ -200,4 +200,4 @@ async def test_missing_rights_name_the_rule_of_the_lease(tmp_path: Path) -> None
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.5):
                 await me.campaign()
-        assert 'resources: ["leases"], verbs: ["get"]' in me.problem
+        assert 'resources: ["leases"], verbs: ["get", "create", "update"]' in me.problem

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -15,6 +15,9 @@ from csisidecar.testing.apiserver import serve as serve_api
 from csisidecar.testing.driver.fake import FakeDriver
 from csisidecar.testing.driver.serve import DriverOptions
 from csisidecar.testing.driver.serve import serve as serve_driver
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.fixture
@@ -62,7 +65,7 @@ async def test_a_socket_that_is_served_already(tmp_path: Path) -> None:
 
 
 def test_orders_for_a_resource_there_is_not_name_the_nearest() -> None:
-    with pytest.raises(ConfigError, match="persistentvolume is no resource .*; did you mean persistentvolumes"):
+    with pytest.raises(ConfigError, match=r"persistentvolume is no resource .*; did you mean persistentvolumes"):
         FakeAPIServer(trouble=["create:persistentvolume:error=500"])
     with pytest.raises(ConfigError, match="error needs an argument, for example error=500"):
         FakeAPIServer(trouble=["create:persistentvolumes:error"])

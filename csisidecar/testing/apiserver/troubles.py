@@ -69,9 +69,8 @@ class Trouble:
                 f"{', '.join(sorted(VERBS))} and KIND one of {', '.join(sorted(kinds))}"
             )
         if found["kind"] in _EXAMPLES and found["arg"] is None:
-            raise ConfigError(
-                f"--trouble {text!r}: {found['kind']} needs an argument, for example {found['kind']}={_EXAMPLES[found['kind']]}"
-            )
+            example = f"{found['kind']}={_EXAMPLES[found['kind']]}"
+            raise ConfigError(f"--trouble {text!r}: {found['kind']} needs an argument, for example {example}")
         seconds = found["unit"] == "s"
         after = found["after"] or "0"
         if not seconds and not after.isdigit():
