@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,15 +14,15 @@ from csisidecar.testing.apiserver import FakeAPIServer
 from csisidecar.testing.driver import DriverSettings, FakeDriver
 from tests.whole.processes import Program, eventually, program
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 pytestmark = [pytest.mark.whole, pytest.mark.timeout(110)]
 
 DRIVER = "nodes.csi.test"
 KEY = "topology.nodes/node"
 SELECTED = "volume.kubernetes.io/selected-node"
 NODES = ("n1", "n2", "n3")
+NAMESPACE = "csi-hostpath"
+ACCOUNT = f"system:serviceaccount:{NAMESPACE}:csi-hostpath-node"
+RBAC = Path(__file__).parents[2] / "examples" / "deployment" / "per-node" / "rbac.yaml"
 
 
 class Cluster:
@@ -33,7 +34,7 @@ class Cluster:
         self.programs: dict[str, Program] = {}
 
     async def start(self, stack: AsyncExitStack, tmp_path: Path, *more: str, trouble: str = "") -> None:
-        for name in ("csi", "team"):
+        for name in (NAMESPACE, "team"):
             self.server.objects.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
         for name, mode in (("now", "Immediate"), ("late", "WaitForFirstConsumer")):
             self.server.objects.create(
@@ -47,7 +48,7 @@ class Cluster:
                 }
             )
         kubeconfig = tmp_path / "admin"
-        self.server.write_kubeconfig(kubeconfig, "system:admin")
+        self.server.write_kubeconfig(kubeconfig, ACCOUNT)
         for node in NODES:
             driver = self.drivers[node] = FakeDriver(
                 DriverSettings(
@@ -63,11 +64,11 @@ class Cluster:
                 {
                     "apiVersion": "v1",
                     "kind": "Pod",
-                    "metadata": {"name": f"pod-{node}", "namespace": "csi"},
+                    "metadata": {"name": f"pod-{node}", "namespace": NAMESPACE},
                     "spec": {"containers": [{"name": "main", "image": "none"}]},
                 }
             )
-            env = {**os.environ, "NODE_NAME": node, "NAMESPACE": "csi", "POD_NAME": f"pod-{node}"}
+            env = {**os.environ, "NODE_NAME": node, "NAMESPACE": NAMESPACE, "POD_NAME": f"pod-{node}"}
             env.pop("KUBECONFIG", None)
             self.programs[node] = await stack.enter_async_context(
                 program(
@@ -115,7 +116,7 @@ class Cluster:
 
 async def test_each_of_thirty_claims_is_made_by_one_node_and_a_dead_node_keeps_its_own(tmp_path: Path) -> None:
     async with AsyncExitStack() as stack:
-        server = await stack.enter_async_context(FakeAPIServer())
+        server = await stack.enter_async_context(FakeAPIServer(rbac=RBAC))
         cluster = Cluster(server)
         await cluster.start(
             stack, tmp_path, "--enable-capacity", "--capacity-ownerref-level=0", "--kube-api-capacity-qps=-1"
@@ -139,6 +140,7 @@ async def test_each_of_thirty_claims_is_made_by_one_node_and_a_dead_node_keeps_i
         for uid, node in cluster.owners().items():
             assert f"pvc-{uid}" in made[node]
         assert server.objects.list("leases") == []
+        assert [record for record in server.audit if record.code in (401, 403)] == []
 
         cluster.programs["n3"].process.kill()
         await cluster.programs["n3"].exit_code()
@@ -146,14 +148,14 @@ async def test_each_of_thirty_claims_is_made_by_one_node_and_a_dead_node_keeps_i
         cluster.add_claim("for-living", "late", "n1")
         await eventually(lambda: len(cluster.volumes()) == 31, 10)
         assert cluster.room() == set(NODES)
-        server.objects.delete("pods", "pod-n3", "csi")
+        server.objects.delete("pods", "pod-n3", NAMESPACE)
         await eventually(lambda: cluster.room() == {"n1", "n2"}, 10)
         assert len(cluster.volumes()) == 31
 
 
 async def test_no_claim_stays_unclaimed_after_one_node_ran_out_of_room(tmp_path: Path) -> None:
     async with AsyncExitStack() as stack:
-        server = await stack.enter_async_context(FakeAPIServer())
+        server = await stack.enter_async_context(FakeAPIServer(rbac=RBAC))
         cluster = Cluster(server)
         await cluster.start(stack, tmp_path, trouble="CreateVolume:ResourceExhausted=full")
         for number in range(6):
