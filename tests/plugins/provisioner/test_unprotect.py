@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 
 from csisidecar.config import ProvisionerSettings
+from csisidecar.kube import Claim, ClaimSpec, Metadata, ObjectRef
+from csisidecar.plugins.provisioner.unprotect import find_clone_source
+from tests.plugins.provisioner.test_data_sources import add_source_claim
 from tests.plugins.provisioner.world import CAPABILITIES, World
 
 pytestmark = pytest.mark.looptime
@@ -181,3 +184,40 @@ async def test_sweep_needs_an_interval_and_a_driver_with_snapshots(settings: dic
     add_snapshot(world, "snap", RESTORING)
     await world.run()
     assert snapshot_finalizers(world) == [RESTORING]
+
+
+async def test_clone_whose_source_is_deleted_while_its_outcome_is_unknown_finishes_and_the_source_goes() -> None:
+    """Go reads the source again, finds it being deleted, and neither the clone nor the source ever ends."""
+    world = World(
+        settings=ProvisionerSettings(retry_interval_max_s=4),
+        controller=CAPABILITIES | {"CLONE_VOLUME", "CREATE_DELETE_SNAPSHOT"},
+    )
+    world.add_class()
+    await add_source_claim(world)
+    world.driver.trouble.add("CreateVolume:late=DeadlineExceeded")
+    uid = world.add_claim("clone", dataSource={"kind": "PersistentVolumeClaim", "name": "old"})
+    async with world.running():
+        await asyncio.sleep(0.2)
+        assert world.calls()
+        world.api.edit(
+            "persistentvolumeclaims", "old", lambda obj: obj["metadata"].update(finalizers=[CLONING]), "team"
+        )
+        world.api.delete("persistentvolumeclaims", "old", "team")
+        await asyncio.sleep(0.2)
+        assert world.api.get("persistentvolumeclaims", "old", "team") is not None
+        world.driver.trouble.clear()
+        await asyncio.sleep(10)
+        assert world.volume(uid)["spec"]["claimRef"]["name"] == "clone"
+        world.set_phase("persistentvolumeclaims", "clone", "Bound", "team")
+        await asyncio.sleep(1)
+        assert world.api.get("persistentvolumeclaims", "old", "team") is None
+
+
+async def test_source_of_a_clone_may_be_in_another_namespace() -> None:
+    def claim(**spec: Any) -> Claim:
+        return Claim(metadata=Metadata(name="clone", namespace="team"), spec=ClaimSpec(**spec))
+
+    reference = ObjectRef(kind="PersistentVolumeClaim", name="source", namespace="lib")
+    assert find_clone_source(claim(data_source_ref=reference)) == ("lib", "source")
+    assert find_clone_source(claim(data_source=ObjectRef(kind="PersistentVolumeClaim", name="s"))) == ("team", "s")
+    assert find_clone_source(claim()) is None
