@@ -9,8 +9,8 @@ from __future__ import annotations
 import base64
 from typing import TYPE_CHECKING, Any
 
+from csisidecar.testing.apiserver.rules_names import quantity_bytes
 from csisidecar.testing.apiserver.status import forbidden
-from csisidecar.testing.apiserver.validation import quantity_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
