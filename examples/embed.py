@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import sys
 import tempfile
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -49,9 +50,9 @@ from csisidecar.csi import (
     ProbeResponse,
     Volume,
 )
-from csisidecar.errors import NotFoundError
+from csisidecar.errors import CsiSidecarError, NotFoundError
 from csisidecar.kube import PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, STORAGE_CLASSES, KubeClient, connect
-from csisidecar.runtime import background
+from csisidecar.runtime import background, unwrap
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -220,4 +221,7 @@ async def run(kubeconfig: str) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kubeconfig", default="", help="a cluster to use; default: an embedded API server")
-    asyncio.run(run(parser.parse_args().kubeconfig))
+    try:
+        asyncio.run(run(parser.parse_args().kubeconfig))
+    except* CsiSidecarError as errors:
+        sys.exit(f"embed.py: {unwrap(errors)}")

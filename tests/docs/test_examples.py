@@ -11,11 +11,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
+from csisidecar.clock import SystemClock
 from csisidecar.demo.controllers import ControllersOptions
 from csisidecar.demo.controllers import serve as serve_controllers
+from csisidecar.demo.stage import build_sidecar
 from csisidecar.runtime import background
 from csisidecar.testing.apiserver import FakeAPIServer
-from tests.docs.places import ROOT
+from csisidecar.testing.driver import FakeDriver
+from csisidecar.testing.driver.serve import DriverOptions
+from tests.docs.places import ROOT, blocks
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,6 +58,38 @@ async def test_embed_tells_its_story_without_a_cluster() -> None:
     code, out, err = await run_example()
     assert (code, err) == (0, "")
     assert STORY.fullmatch(out)
+
+
+async def test_embed_tells_on_one_line_what_it_cannot_use() -> None:
+    code, out, err = await run_example("--kubeconfig", "/nope")
+    assert (code, out) == (1, "")
+    assert err.startswith("embed.py: --kubeconfig=/nope does not exist")
+    assert len(err.splitlines()) == 1
+
+
+async def test_the_objects_of_the_readme_become_a_bound_claim(tmp_path: Path) -> None:
+    (text,) = blocks("README.md", "yaml")
+    kubeconfig = tmp_path / "kubeconfig"
+    driver = FakeDriver(DriverOptions(endpoint="/csi.sock").to_settings())
+    async with FakeAPIServer() as server, driver.serving(tmp_path / "csi.sock") as endpoint:
+        server.write_kubeconfig(kubeconfig)
+        for obj in yaml.safe_load_all(text):
+            server.objects.create(obj)
+
+        async def settled() -> None:
+            while True:
+                claim = server.objects.get("persistentvolumeclaims", "data", "default") or {}
+                if claim["status"]["phase"] == "Bound" and any(
+                    (it.get("status") or {}).get("attached") for it in server.objects.list("volumeattachments")
+                ):
+                    return
+                await asyncio.sleep(0.1)
+
+        sidecar = build_sidecar(kubeconfig, endpoint, SystemClock())
+        controllers = serve_controllers(ControllersOptions(kubeconfig=str(kubeconfig)))
+        async with background(controllers, name="controllers"), background(sidecar.run(), name="sidecar"):
+            await asyncio.wait_for(settled(), 30)
+            sidecar.stop()
 
 
 async def test_embed_cleans_up_behind_itself_on_a_cluster(tmp_path: Path) -> None:

@@ -468,7 +468,8 @@ async def test_missing_rights_show_within_seconds_with_the_rule_and_the_way_out(
         campaign = asyncio.create_task(me.campaign())
         await asyncio.sleep(1)
         assert me.problem == me.status
-        assert '{apiGroups: ["coordination.k8s.io"], resources: ["leases"], verbs: ["get", "create", "update"]}' in me.problem
+        rule = '{apiGroups: ["coordination.k8s.io"], resources: ["leases"], verbs: ["get", "create", "update"]}'
+        assert rule in me.problem
         assert "--leader-election=false" in me.problem
         assert "kube-system" in me.problem
         await asyncio.sleep(120)
