@@ -513,7 +513,9 @@ MISSING: Sequence[tuple[str, str, str]] = (
 
 
 def rule_text(group: str, resource: str, verb: str) -> str:
-    return f'{{apiGroups: ["{group}"], resources: ["{resource}"], verbs: ["{verb}"]}}'
+    """The rule as it is told; a Lease needs all its verbs, so all are told at once."""
+    verbs = '"get", "create", "update"' if resource == "leases" else f'"{verb}"'
+    return f'{{apiGroups: ["{group}"], resources: ["{resource}"], verbs: [{verbs}]}}'
 
 
 def user_of(group: str, resource: str, verb: str) -> str:
