@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 DRIVER = "directories.csi.demo"
 WITHOUT_STRATEGIC = ("snapshot.storage.k8s.io", "gateway.networking.k8s.io")
+FIRST_WITH_ATTRIBUTES_V1 = 34
+"""Minor version of kubectl; a server of 1.36 has no older version of the kind."""
 _STORAGE, _SNAPSHOT = "storage.k8s.io/v1", "snapshot.storage.k8s.io/v1"
 
 
@@ -141,6 +143,11 @@ async def kubectl(folder: Path) -> str:
         custom = [item for item in kinds if item["apiVersion"].partition("/")[0] in WITHOUT_STRATEGIC]
         await _apply(call, folder, everything)
         await _look(call, everything, kinds)
+        known = kinds
+        if int(version.split(".")[1]) < FIRST_WITH_ATTRIBUTES_V1:
+            known = [item for item in kinds if item["kind"] != "VolumeAttributesClass"]
+            call.done.append("(describe of VolumeAttributesClass left out: this kubectl asks for v1beta1)")
+        await _describe(call, _write(folder / "known.yaml", known))
         await _patch(call, everything, _write(folder / "typed.yaml", [item for item in kinds if item not in custom]))
         await _ask(call)
         await _follow(call)
@@ -192,6 +199,9 @@ async def _look(call: Kubectl, everything: Path, kinds: list[dict[str, Any]]) ->
     await call("get by short names", "get", "pv,pvc,sc,vac,no,ns,po,ev,vs,vsc,vsclass", "-A")
     await call("get --chunk-size", "get", "pv", "--chunk-size=1", "--sort-by=.metadata.name")
     await call("get events.k8s.io", "get", "events.events.k8s.io", "-n", "peers")
+
+
+async def _describe(call: Kubectl, everything: Path) -> None:
     text = await call("describe", "describe", "-f", everything)
     for part in ("Name:         peer", "VolumeHandle:", "StorageClass:  peer", "Finalizers:    [kubernetes.io/pvc"):
         if part not in text:
