@@ -10,7 +10,6 @@ Source: external-attacher `pkg/controller/csi_handler.go`, csiAttach and csiDeta
 from __future__ import annotations
 
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from csisidecar.errors import (
@@ -32,22 +31,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from csisidecar.csi import ControllerPublishVolumeRequest, CSIClient
-    from csisidecar.kube import Attachment, CSINode, KubeClient, ObjectKey, Volume
+    from csisidecar.kube import Attachment, KubeClient, ObjectKey
     from csisidecar.kube.objects import SecretRef
     from csisidecar.plugins.attacher.drift import Sightings
     from csisidecar.plugins.attacher.publish_request import PublishRequests
     from csisidecar.plugins.attacher.report import Report
+    from csisidecar.plugins.attacher.stores import AttachmentStores
     from csisidecar.plugins.attacher.target import Target
-    from csisidecar.runtime import Store
-
-
-@dataclass(frozen=True, kw_only=True)
-class AttachmentStores:
-    """The local copies an attempt reads."""
-
-    attachments: Store[Attachment]
-    volumes: Store[Volume]
-    nodes: Store[CSINode]
 
 
 class AttachmentReconciler:

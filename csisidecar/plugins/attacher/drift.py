@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from csisidecar.csi import CSIClient
     from csisidecar.kube import Attachment, ObjectKey
-    from csisidecar.plugins.attacher.attachments import AttachmentStores
+    from csisidecar.plugins.attacher.stores import AttachmentStores
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from csisidecar.errors import ConfigError
 from csisidecar.kube import CSI_NODES, PERSISTENT_VOLUMES, Attachment, CSINode, ObjectKey, Volume
 from csisidecar.kube.objects import compact_volume
 from csisidecar.plugins.attacher import names
-from csisidecar.plugins.attacher.attachments import AttachmentReconciler, AttachmentStores
+from csisidecar.plugins.attacher.attachments import AttachmentReconciler
 from csisidecar.plugins.attacher.changes import (
     NodeIdChanged,
     OwnAttachmentChanged,
@@ -25,6 +25,7 @@ from csisidecar.plugins.attacher.history import Histories
 from csisidecar.plugins.attacher.late import LOOK_EVERY_S, Lateness, LateReconciler
 from csisidecar.plugins.attacher.publish_request import PublishRequests
 from csisidecar.plugins.attacher.report import Report, grpc_code, no_code, plain_text
+from csisidecar.plugins.attacher.stores import AttachmentStores
 from csisidecar.plugins.attacher.trivial import TrivialReconciler
 from csisidecar.plugins.attacher.volumes import VolumeReconciler
 from csisidecar.plugins.attachment_store import attachments

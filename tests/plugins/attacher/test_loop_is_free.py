@@ -16,8 +16,8 @@ import pytest
 from csisidecar.csi import CSIClient
 from csisidecar.kube import CSI_NODES, PERSISTENT_VOLUMES, VOLUME_ATTACHMENTS, Attachment, CSINode, Volume
 from csisidecar.plugins.attacher import drift
-from csisidecar.plugins.attacher.attachments import AttachmentStores
 from csisidecar.plugins.attacher.drift import DriftReconciler, Sightings
+from csisidecar.plugins.attacher.stores import AttachmentStores
 from csisidecar.runtime import Store, StoreWriter
 from tests.plugins.attacher.world import DRIVER, FINALIZER, NODE_ID, attachment, node, page_of, volume
 
