@@ -7,13 +7,13 @@ import json
 import socket
 import sys
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import aiohttp
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
-    from pathlib import Path
 
 
 def free_port() -> int:
@@ -41,12 +41,13 @@ class Program:
 
 
 @asynccontextmanager
-async def program(*words: str, log: Path, env: dict[str, str] | None = None) -> AsyncIterator[Program]:
-    """`csisidecar WORDS` until the end of the block."""
+async def program(
+    *words: str, log: Path, env: dict[str, str] | None = None, command: str = ""
+) -> AsyncIterator[Program]:
+    """`csisidecar WORDS`, or the drop-in `command` with WORDS, until the end of the block."""
+    start = [str(Path(sys.executable).with_name(command))] if command else [sys.executable, "-m", "csisidecar"]
     with log.open("ab") as out:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "csisidecar", *words, stdout=out, stderr=out, env=env
-        )
+        process = await asyncio.create_subprocess_exec(*start, *words, stdout=out, stderr=out, env=env)
     try:
         yield Program(process, log)
     finally:
