@@ -55,7 +55,8 @@ arrows: $(VENV)/dev.stamp ## Who may import whom
 
 generated: $(VENV)/dev.stamp ## Generated code and pages are fresh
 	$(BIN)/python protos/generate.py --check
-	$(BIN)/python -m csisidecar.cli.flags_page --check docs/flags.md
+	$(BIN)/python -m csisidecar.cli.flags_page --check
+	$(BIN)/python -m csisidecar.cli.rbac_page --check examples/deployment/rbac.yaml
 
 check: lint types arrows generated test ## What CI runs
 

@@ -1,0 +1,79 @@
+"""What a role of the API server grants, as data: the plugins say in their `rules.py` what they ask for.
+
+Here are the two dataclasses and the roles that both plugins need. `csisidecar.cli.rbac_page` writes the shipped
+manifest from all of them; tests run each mode and feature with exactly these roles and find none of it spare.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from csisidecar.kube import LEASES, SECRETS, Resource
+
+ATTACHER = "attacher"
+PROVISIONER = "provisioner"
+BOTH = (ATTACHER, PROVISIONER)
+OWN_NAMESPACE = ""
+"""In `Role.namespaces`: the one the Pod is in."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """The verbs that are used on one resource.
+
+    Attributes:
+        resource: whose objects.
+        subresource: ``status``, or empty for the object itself.
+        note: when it is not used, or what happens without it.
+    """
+
+    resource: Resource
+    verbs: tuple[str, ...]
+    subresource: str = ""
+    note: str = ""
+
+    @property
+    def plural(self) -> str:
+        """As a role has it: ``volumeattachments/status``."""
+        return f"{self.resource.plural}/{self.subresource}" if self.subresource else self.resource.plural
+
+
+@dataclass(frozen=True, kw_only=True)
+class Role:
+    """The rules of one mode, or of one feature of it.
+
+    Attributes:
+        name: of the role and, behind another prefix, of its binding.
+        modes: who needs it.
+        feature: when it is needed; empty: always.
+        note: what it is for, and what happens without it.
+        namespaces: where it is; none: in the whole cluster.
+    """
+
+    name: str
+    modes: tuple[str, ...]
+    rules: tuple[Rule, ...]
+    feature: str = ""
+    note: str = ""
+    namespaces: tuple[str, ...] = ()
+
+
+SECRETS_ROLE = Role(
+    name="secrets",
+    modes=BOTH,
+    feature="when StorageClasses or PersistentVolumes of the driver name Secrets",
+    note="Leave it out when they do not, or bind it in the namespaces of those Secrets only.",
+    rules=(Rule(resource=SECRETS, verbs=("get",)),),
+)
+LEASES_ROLE = Role(
+    name="leases",
+    modes=BOTH,
+    feature="with leader election",
+    note=(
+        "With the default namespace of the Lease, kube-system, the Lease of the same name in the Pod's own namespace "
+        "is held too, because that is where the Go sidecars keep theirs: hence two Roles. With "
+        "--leader-election-namespace only the one in that namespace is needed, with --leader-election=false none."
+    ),
+    namespaces=("kube-system", OWN_NAMESPACE),
+    rules=(Rule(resource=LEASES, verbs=("get", "create", "update")),),
+)
