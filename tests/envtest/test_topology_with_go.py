@@ -183,9 +183,7 @@ async def decide(kube: KubeClient, each: Round, words: Sequence[str], who: str, 
     for name, _, _ in each.claims:
         await kube.delete(PERSISTENT_VOLUME_CLAIMS, name, namespace=namespace)
         with suppress(NotFoundError):
-            await kube.patch(
-                PERSISTENT_VOLUME_CLAIMS, name, {"metadata": {"finalizers": None}}, namespace=namespace
-            )
+            await kube.patch(PERSISTENT_VOLUME_CLAIMS, name, {"metadata": {"finalizers": None}}, namespace=namespace)
     return found
 
 
