@@ -40,7 +40,7 @@ FAULTS = (
     ),
     Fault(
         "csisidecar/runtime/watcher.py",
-        "if not seen and self._clock.monotonic() - began < 1.0:",
+        "if not seen and self._clock.monotonic() - began < SETTLED_S:",
         "if False:",
         "tests/runtime/test_watcher.py::test_server_that_ends_every_watch_at_once_is_not_asked_in_a_loop",
     ),
