@@ -56,9 +56,12 @@ def page() -> str:
 
 
 def main(words: list[str]) -> int:
-    """Write the page, or with ``--check`` compare it; 1 when it is not fresh."""
+    """Write the page, or with ``--check`` compare it; 1 when it is not fresh, 2 for other words."""
+    if words not in ([], ["--check"]):
+        print(f"unknown words {' '.join(words)}: give nothing to write docs/flags.md, or --check", file=sys.stderr)
+        return 2
     text = page()
-    if words != ["--check"]:
+    if not words:
         PAGE.write_text(text, encoding="utf-8")
         return 0
     if PAGE.is_file() and PAGE.read_text(encoding="utf-8") == text:

@@ -91,6 +91,12 @@ def test_flags_page_is_fresh() -> None:
     assert flags_page.main(["--check"]) == 0
 
 
+def test_other_words_than_check_write_no_page(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(flags_page, "PAGE", tmp_path / "flags.md")
+    assert flags_page.main(["--check", "docs/flags.md"]) == 2
+    assert not (tmp_path / "flags.md").exists()
+
+
 def test_a_stale_flags_page_is_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
