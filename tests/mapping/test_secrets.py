@@ -102,6 +102,7 @@ BROKEN: list[Any] = [
 ]
 
 
+@pytest.mark.parity("P-CREATE-15")
 @pytest.mark.parametrize(("parameters", "text"), BROKEN)
 def test_broken_pair_is_an_error_and_no_fallback(parameters: dict[str, str], text: str) -> None:
     if f"{P}secret-name" not in parameters:
@@ -118,6 +119,7 @@ def test_tokens_stand_for_the_volume_the_claim_and_its_annotations() -> None:
     assert find_secret(secrets.PROVISIONER, pair_of("a.b", "a" * 63), TOKENS) is not None
 
 
+@pytest.mark.parity("P-CREATE-16")
 @pytest.mark.parametrize(
     ("template", "result"),
     [

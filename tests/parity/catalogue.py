@@ -19,7 +19,7 @@ PREFIXES: Mapping[str, tuple[str, ...]] = {
     "topology": ("T-",),
 }
 """Mode or subject → what the ids of its rows begin with; R rows hold for both modes."""
-MARKED: Mapping[str, str] = {"attacher": "A-"}
+MARKED: Mapping[str, str] = {"attacher": "A-", "provisioner": "P-"}
 """Mode → rows whose tests carry a mark, so that none is left without its row."""
 
 _ROW = re.compile(r"^\| ([A-Z]-[A-Z]+-\d\d) \| (.+) \| (.+) \| `([^`]+)` \|$")

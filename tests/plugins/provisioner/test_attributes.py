@@ -23,6 +23,7 @@ def add_attributes(world: World, *, driver: str = DRIVER, name: str = "silver") 
     world.api.create({"apiVersion": "storage.k8s.io/v1", "kind": "VolumeAttributesClass", "metadata": meta, **body})
 
 
+@pytest.mark.parity("P-SOURCE-13")
 async def test_parameters_reach_the_driver_and_the_class_the_volume() -> None:
     world = World(controller=ABLE)
     add_attributes(world)
@@ -59,6 +60,7 @@ async def test_class_of_another_driver_is_refused() -> None:
     assert world.calls() == []
 
 
+@pytest.mark.parity("P-SOURCE-14")
 @pytest.mark.parametrize(("gate", "served"), [(False, True), (None, False)])
 async def test_class_is_ignored_with_the_gate_off_or_where_the_api_lacks_it(gate: bool | None, served: bool) -> None:
     world = World(settings=ProvisionerSettings(volume_attributes_class=gate))
@@ -85,6 +87,7 @@ async def test_api_is_asked_once_what_it_serves_and_not_at_all_with_the_gate_on(
         assert [what for _, what, _ in world.wire.requests].count("/apis/storage.k8s.io/v1") == asked
 
 
+@pytest.mark.parity("P-SOURCE-15")
 async def test_without_the_permission_only_claims_with_a_class_wait(caplog: pytest.LogCaptureFixture) -> None:
     world = World(controller=ABLE)
     add_attributes(world)

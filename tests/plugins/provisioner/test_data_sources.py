@@ -89,6 +89,7 @@ async def driver_snapshot(world: World) -> str:
     return taken.snapshot.snapshot_id
 
 
+@pytest.mark.parity("P-SOURCE-02")
 @pytest.mark.parametrize("field", ["dataSource", "dataSourceRef"])
 async def test_snapshot_is_restored_and_protected_until_then(field: str) -> None:
     world = World(controller=ABLE)
@@ -108,6 +109,7 @@ async def test_snapshot_is_restored_and_protected_until_then(field: str) -> None
     assert world.warnings() == []
 
 
+@pytest.mark.parity("P-SOURCE-03")
 async def test_snapshot_stays_protected_while_another_restore_of_it_may_run() -> None:
     world = World(controller=ABLE)
     add_snapshot(world, handle=await driver_snapshot(world))
@@ -124,6 +126,7 @@ async def test_snapshot_stays_protected_while_another_restore_of_it_may_run() ->
     assert finalizers_of(world, "volumesnapshots", "snap") == []
 
 
+@pytest.mark.parity("P-SOURCE-06")
 async def test_restore_goes_on_after_its_snapshot_was_deleted() -> None:
     """Refusing would leave the volume behind that a timed-out call made."""
     world = World(controller=ABLE, settings=ProvisionerSettings(timeout_s=1))
@@ -139,6 +142,7 @@ async def test_restore_goes_on_after_its_snapshot_was_deleted() -> None:
     assert world.api.get("volumesnapshots", "snap", "team") is None
 
 
+@pytest.mark.parity("P-SOURCE-05")
 async def test_restart_finds_the_volume_of_a_restore_whose_snapshot_is_being_deleted() -> None:
     world = World(controller=ABLE)
     add_snapshot(world, handle=await driver_snapshot(world), finalizers=(SNAPSHOT_FINALIZER,), deleting=True)
@@ -211,6 +215,7 @@ BAD_SNAPSHOTS: list[Any] = [
 ]
 
 
+@pytest.mark.parity("P-SOURCE-04")
 @pytest.mark.parametrize(("snapshot", "claim", "text"), BAD_SNAPSHOTS)
 async def test_snapshot_that_cannot_be_restored_is_told_in_upstreams_words(
     snapshot: dict[str, Any], claim: dict[str, Any], text: str
@@ -240,6 +245,7 @@ async def test_volume_mode_may_change_with_leave(allowed: str | None, prevent: b
     assert len(world.calls()) == 1
 
 
+@pytest.mark.parity("P-SOURCE-12")
 async def test_missing_snapshot_and_missing_content_are_told_and_their_coming_wakes_the_claim() -> None:
     world = World(controller=ABLE, settings=ProvisionerSettings(retry_interval_start_s=300))
     handle = await driver_snapshot(world)
@@ -298,6 +304,7 @@ async def test_conflict_while_protecting_is_tried_again_before_the_driver_is_cal
     assert world.volume(uid)
 
 
+@pytest.mark.parity("P-SOURCE-11")
 async def test_answer_without_a_source_is_deleted_and_asked_again() -> None:
     world = World(controller=ABLE)
     add_snapshot(world, handle=await driver_snapshot(world))
@@ -325,6 +332,7 @@ async def add_source_claim(world: World, *, size: str = "1Gi", **more: Any) -> s
     return handle
 
 
+@pytest.mark.parity("P-SOURCE-07")
 async def test_claim_is_cloned_and_its_source_protected() -> None:
     world = World(controller=ABLE)
     world.add_class()
@@ -414,6 +422,7 @@ BAD_CLONES: list[Any] = [
 ]
 
 
+@pytest.mark.parity("P-SOURCE-08")
 @pytest.mark.parametrize(("spoil", "claim", "text"), BAD_CLONES)
 async def test_claim_that_cannot_be_cloned_is_told_in_upstreams_words(
     spoil: Any, claim: dict[str, Any], text: str
@@ -430,6 +439,7 @@ async def test_claim_that_cannot_be_cloned_is_told_in_upstreams_words(
     assert CLONE_FINALIZER not in finalizers_of(world, "persistentvolumeclaims", "old")
 
 
+@pytest.mark.parity("P-SOURCE-16")
 async def test_restart_finds_the_volume_of_a_clone_whose_source_is_being_deleted() -> None:
     """Refusing would leave the volume behind that the call before the restart made."""
     world = World(controller=ABLE, settings=ProvisionerSettings(timeout_s=1))
@@ -493,6 +503,7 @@ async def test_source_of_another_namespace_with_a_grant() -> None:
     assert "update volumesnapshots" in world.writes()
 
 
+@pytest.mark.parity("P-SOURCE-09")
 @pytest.mark.parametrize(
     "grant",
     [
@@ -539,6 +550,7 @@ async def test_populator_of_another_namespace_needs_a_grant_too() -> None:
     assert world.warnings() == ["accessing lib/b of Book dataSource from team/data isn't allowed"]
 
 
+@pytest.mark.parity("P-SOURCE-01")
 async def test_data_source_beats_a_reference_and_its_namespace() -> None:
     """As an API server would store it that lets both in."""
     world = World(controller=ABLE)

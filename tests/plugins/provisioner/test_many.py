@@ -14,6 +14,7 @@ CLAIMS = int(os.environ.get("CSISIDECAR_CLAIMS", "300"))
 """How many claims; ``CSISIDECAR_CLAIMS=1000 pytest tests/plugins/provisioner/test_many.py`` takes about a minute."""
 
 
+@pytest.mark.parity("P-SAVE-12")
 @pytest.mark.looptime
 @pytest.mark.timeout(300)
 async def test_every_claim_gets_one_volume_though_every_third_answer_is_lost_and_the_process_restarts() -> None:

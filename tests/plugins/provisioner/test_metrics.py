@@ -15,6 +15,7 @@ CLAIM = "controller_persistentvolumeclaim_provision"
 VOLUME = "controller_persistentvolume_delete"
 
 
+@pytest.mark.parity("P-METRIC-01")
 async def test_names_labels_and_buckets_are_the_go_provisioners() -> None:
     world = World()
     await world.run(0.1)
@@ -33,6 +34,7 @@ async def test_names_labels_and_buckets_are_the_go_provisioners() -> None:
     }
 
 
+@pytest.mark.parity("P-METRIC-02")
 async def test_a_life_with_failures_is_counted_and_timed() -> None:
     world = World()
     world.driver.order("CreateVolume:Internal=no x2", "CreateVolume:delay=3 x1", "DeleteVolume:Internal=no x1")

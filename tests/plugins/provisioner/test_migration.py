@@ -15,6 +15,7 @@ EBS, EBS_IN_TREE = "ebs.csi.aws.com", "kubernetes.io/aws-ebs"
 MIGRATED = {"pv.kubernetes.io/migrated-to": EBS}
 
 
+@pytest.mark.parity("P-MIGRATE-01")
 async def test_class_is_translated_for_the_driver_and_the_volume_back() -> None:
     world = World(driver_name=EBS)
     world.add_class(provisioner=EBS_IN_TREE, parameters={"type": "gp2", "fsType": "xfs"})
@@ -55,6 +56,7 @@ async def test_class_that_cannot_be_translated_is_told() -> None:
     assert world.calls() == []
 
 
+@pytest.mark.parity("P-MIGRATE-02")
 async def test_volume_that_cannot_be_told_in_tree_is_deleted_again() -> None:
     """A handle of the test driver is no disk of Google's."""
     world = World(driver_name="pd.csi.storage.gke.io")
@@ -73,6 +75,7 @@ async def test_volume_that_cannot_be_told_in_tree_is_deleted_again() -> None:
     assert world.api.get("persistentvolumes", f"pvc-{uid}") is None
 
 
+@pytest.mark.parity("P-MIGRATE-03")
 async def test_released_in_tree_volume_is_deleted_by_its_drivers_handle() -> None:
     world = World(driver_name=EBS)
     for name in ("creds",):

@@ -14,6 +14,7 @@ from tests.plugins.provisioner.world import DRIVER, GIB, World, claim_ref
 pytestmark = pytest.mark.looptime
 
 
+@pytest.mark.parity("P-CREATE-06")
 async def test_claim_deleted_during_create_is_finished() -> None:
     world = World()
     world.driver.order("CreateVolume:late x1")
@@ -102,6 +103,7 @@ async def test_claim_that_another_leader_finished_meanwhile_is_not_made_again_wh
     assert len(world.calls()) == 1
 
 
+@pytest.mark.parity("P-CREATE-04")
 async def test_every_call_until_the_final_answer_says_the_same() -> None:
     world = World()
     world.driver.order("CreateVolume:Aborted=busy x3")
@@ -149,6 +151,7 @@ async def test_after_a_final_answer_a_new_class_counts() -> None:
     assert [request.parameters["tier"] for request in world.calls()] == ["gold", "lead"]
 
 
+@pytest.mark.parity("P-CREATE-11")
 async def test_backoff_doubles_and_the_first_error_stays_in_sight() -> None:
     world = World()
     world.driver.order("CreateVolume:DeadlineExceeded=slow disk x1", "CreateVolume:Aborted=operation already exists x2")
@@ -177,6 +180,7 @@ async def test_backoff_doubles_and_the_first_error_stays_in_sight() -> None:
     assert counts == {"Provisioning": 1, "ProvisioningFailed": 3, "ProvisioningSucceeded": 1}
 
 
+@pytest.mark.parity("P-CREATE-07")
 async def test_infeasible_claim_waits_300_seconds_whatever_the_backoff_says() -> None:
     world = World()
     world.driver.order("CreateVolume:InvalidArgument=too odd")
@@ -217,6 +221,7 @@ async def test_changed_claim_does_not_leave_the_slow_lane_but_a_new_class_does()
     assert world.volume(uid)["metadata"]["name"] == f"pvc-{uid}"
 
 
+@pytest.mark.parity("P-CREATE-09")
 async def test_answer_without_a_volume_is_an_error_and_nothing_is_deleted() -> None:
     world = World()
     world.driver.order("CreateVolume:empty x1")
@@ -229,6 +234,7 @@ async def test_answer_without_a_volume_is_an_error_and_nothing_is_deleted() -> N
     assert world.volume(uid)["spec"]["csi"]["driver"] == DRIVER
 
 
+@pytest.mark.parity("P-CREATE-08")
 async def test_volume_that_is_too_small_is_deleted_and_made_again() -> None:
     world = World()
     world.driver.order("CreateVolume:small x1", "DeleteVolume:Internal=stuck x4")

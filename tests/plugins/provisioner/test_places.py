@@ -81,6 +81,7 @@ async def test_selected_node_comes_first(settings: dict[str, Any], wanted: tuple
     assert affinity == (terms if wanted else None)
 
 
+@pytest.mark.parity("P-PLACE-02")
 async def test_claim_without_a_node_is_spread_by_its_name() -> None:
     world = place_world()
     world.add_class()
@@ -91,6 +92,7 @@ async def test_claim_without_a_node_is_spread_by_its_name() -> None:
     assert asked == sorted(str(("a b c", preferred)) for preferred in ("a b c", "b c a", "c a b"))
 
 
+@pytest.mark.parity("P-PLACE-06")
 async def test_driver_without_places_is_told_none_and_no_node_is_watched() -> None:
     world = World()
     world.add_class(**LATE)
@@ -99,6 +101,7 @@ async def test_driver_without_places_is_told_none_and_no_node_is_watched() -> No
     assert [places_of(call) for call in world.calls()] == [None]
 
 
+@pytest.mark.parity("P-PLACE-04")
 async def test_node_that_lost_its_csinode_is_given_up_and_another_one_works() -> None:
     world = place_world()
     world.add_class(**LATE)
@@ -136,6 +139,7 @@ async def test_node_that_does_not_tell_its_place_yet_is_waited_for(what: str) ->
     assert [places_of(call) for call in world.calls()] == [("a b c", "b c a")]
 
 
+@pytest.mark.parity("P-PLACE-03")
 @pytest.mark.parametrize("selected", [True, False])
 async def test_exhausted_node_goes_back_to_the_scheduler_only_if_one_was_selected(selected: bool) -> None:
     world = place_world()
@@ -147,6 +151,7 @@ async def test_exhausted_node_goes_back_to_the_scheduler_only_if_one_was_selecte
     assert len(world.calls()) == 2
 
 
+@pytest.mark.parity("P-PLACE-05")
 async def test_every_call_until_the_final_answer_names_the_same_places() -> None:
     world = place_world()
     world.add_class(**LATE)

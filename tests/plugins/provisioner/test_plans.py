@@ -84,6 +84,7 @@ def volume_of(the_plan: VolumePlan, **more: Any) -> dict[str, Any]:
     return build_persistent_volume(the_plan, the_plan.draft.claim, DriverVolume(**answer), **given)
 
 
+@pytest.mark.parity("P-CREATE-01")
 @pytest.mark.parametrize(
     ("prefix", "length", "name"),
     [
@@ -124,6 +125,7 @@ def test_factory_takes_plain_settings_and_its_own() -> None:
     assert factory(PluginSettings(timeout_s=3)).settings.timeout_s == 3
 
 
+@pytest.mark.parity("P-CREATE-03")
 @pytest.mark.parametrize(
     ("size", "wanted"),
     [("1Gi", 1073741824), ("1500m", 2), ("1e3", 1000), (5, 5), (None, 0), ("0", 0), ("9E", 9 * 10**18)],
@@ -145,6 +147,7 @@ def test_source_needs_a_name_and_a_snapshot_its_group() -> None:
     check_data_source(DataSource(kind="PersistentVolumeClaim", group="x", namespace="team", name="s"), "data")
 
 
+@pytest.mark.parity("P-SOURCE-10")
 def test_empty_namespace_of_a_reference_is_the_claims_own() -> None:
     reference = ObjectRef(kind="PersistentVolumeClaim", namespace="", name="old")
     for grants_in in (None, lambda namespace: ()):
@@ -158,6 +161,7 @@ def test_size_that_is_no_quantity_is_refused() -> None:
         plan(claim(size="much"))
 
 
+@pytest.mark.parity("P-CREATE-12")
 @pytest.mark.parametrize(
     ("parameters", "default", "found"),
     [
@@ -180,6 +184,7 @@ def test_file_system_type_named_twice_is_refused_even_if_equal() -> None:
             find_fs_type(twice, "")
 
 
+@pytest.mark.parity("P-CREATE-02")
 @pytest.mark.parametrize(
     ("modes", "plain", "multi"),
     [
@@ -214,6 +219,7 @@ def test_block_volumes_have_no_file_system() -> None:
     assert volume["spec"]["volumeMode"] == "Block"
 
 
+@pytest.mark.parity("P-CREATE-13")
 def test_seventeen_keys_never_reach_the_driver_and_deprecated_ones_do() -> None:
     assert len(RESERVED_KEYS) == 17
     pairs = {key: "s" for key in RESERVED_KEYS if "secret" in key}
@@ -223,6 +229,7 @@ def test_seventeen_keys_never_reach_the_driver_and_deprecated_ones_do() -> None:
     assert driver_parameters(draft, extra_create_metadata=False) == {**old, **passed}
 
 
+@pytest.mark.parity("P-CREATE-14")
 def test_extra_metadata_names_the_claim_and_the_volume() -> None:
     assert dict(plan(extra_create_metadata=True).parameters) == {
         "csi.storage.k8s.io/pvc/name": "data",
@@ -256,6 +263,7 @@ def test_every_secret_has_its_place_in_the_pv() -> None:
     }
 
 
+@pytest.mark.parity("P-SAVE-02")
 @pytest.mark.parametrize(
     ("answered", "shown"),
     [(0, "1Gi"), (1073741824, "1Gi"), (1073741825, "1073741825"), (3 * 2**40, "3Ti"), (2**30 + 2**20, "1025Mi")],
@@ -269,6 +277,7 @@ def test_size_below_1024_is_written_in_decimal() -> None:
     assert volume_of(plan(claim(size="1000")))["spec"]["capacity"] == {"storage": "1k"}
 
 
+@pytest.mark.parity("P-SAVE-10")
 def test_volume_context_may_overwrite_the_identity() -> None:
     key = "storage.kubernetes.io/csiProvisionerIdentity"
     plain = volume_of(plan(), volume={"volume_context": {"a": "b"}})
@@ -277,6 +286,7 @@ def test_volume_context_may_overwrite_the_identity() -> None:
     assert own["spec"]["csi"]["volumeAttributes"] == {key: "driver"}
 
 
+@pytest.mark.parity("P-SAVE-08")
 @pytest.mark.parametrize(
     ("modes", "flag", "read_only"),
     [
@@ -299,6 +309,7 @@ def test_what_the_claim_and_the_class_leave_out_is_left_out() -> None:
     assert "fsType" not in spec["csi"]
 
 
+@pytest.mark.parity("P-SAVE-09")
 def test_node_affinity_has_one_term_a_place_in_the_drivers_order() -> None:
     places = [Topology(segments={"zone": "b", "rack": "1"}), Topology(), Topology(segments={"zone": "a"})]
     assert build_node_affinity(places) == {
@@ -341,6 +352,7 @@ def test_answers_that_cannot_become_a_volume() -> None:
     assert judge_answer(filled, CreateVolumeResponse(volume=from_source)) is from_source
 
 
+@pytest.mark.parity("P-CREATE-05")
 @pytest.mark.parametrize("code", [code for code in StatusCode if code is not StatusCode.OK])
 def test_outcome_of_every_code(code: StatusCode) -> None:
     error = CSIError("CreateVolume", code, "why")
@@ -354,6 +366,7 @@ def test_outcome_of_every_code(code: StatusCode) -> None:
     assert str(failed) == f"rpc error: code = {code.label} desc = why"
 
 
+@pytest.mark.parity("P-CREATE-10")
 def test_history_follows_from_the_second_failure_on() -> None:
     first = Attempt(controller="claims", key="u")
     assert with_history("Aborted", first) == "Aborted"

@@ -13,6 +13,7 @@ from tests.plugins.provisioner.world import DRIVER, FINALIZER, GIB, World
 pytestmark = pytest.mark.looptime
 
 
+@pytest.mark.parity("P-SAVE-01")
 async def test_claim_gets_a_volume_and_the_pv_says_everything() -> None:
     world = World()
     world.add_class(parameters={"tier": "gold", "csi.storage.k8s.io/fstype": "xfs"}, mountOptions=["noatime"])

@@ -92,6 +92,7 @@ REFUSED: list[Any] = [
 ]
 
 
+@pytest.mark.parity("P-CLAIM-05", "P-CLAIM-07")
 @pytest.mark.parametrize(("storage_class", "claim", "text"), [row[1:] for row in REFUSED], ids=[r[0] for r in REFUSED])
 async def test_claim_is_told_why_and_the_driver_is_not_called(
     storage_class: dict[str, Any] | None, claim: dict[str, Any], text: str
@@ -113,6 +114,7 @@ async def test_claim_is_told_why_and_the_driver_is_not_called(
     assert world.numbers.total("controller_persistentvolumeclaim_provision_failed_total", "fast", source) == 1
 
 
+@pytest.mark.parity("P-CLAIM-06")
 async def test_populator_kinds_are_left_to_their_populator() -> None:
     world = World()
     world.add_class()
@@ -125,6 +127,7 @@ async def test_populator_kinds_are_left_to_their_populator() -> None:
     assert list(world.driver.ledger) == []
 
 
+@pytest.mark.parity("P-CLAIM-02")
 @pytest.mark.parametrize(
     "claim",
     [
@@ -149,6 +152,7 @@ async def test_claim_that_is_not_ours_or_not_ready_is_left_alone_without_a_word(
     assert world.numbers.seen == {}
 
 
+@pytest.mark.parity("P-CLAIM-03")
 async def test_claim_being_deleted_gets_no_new_volume() -> None:
     world = World()
     world.add_class()
@@ -177,6 +181,7 @@ async def test_late_binding_claim_is_provisioned_as_soon_as_a_node_is_selected()
     assert world.volume(uid)["spec"]["claimRef"]["uid"] == uid
 
 
+@pytest.mark.parity("P-CLAIM-01")
 async def test_old_provisioner_annotation_counts_only_without_the_new_one() -> None:
     world = World()
     world.add_class()
@@ -192,6 +197,7 @@ async def test_old_provisioner_annotation_counts_only_without_the_new_one() -> N
     assert [request.name for request in world.calls()] == [f"pvc-{uid}"]
 
 
+@pytest.mark.parity("P-CLAIM-04")
 async def test_class_that_appears_wakes_the_claims_that_wait_for_it() -> None:
     world = World()
     uid = world.add_claim()
@@ -203,6 +209,7 @@ async def test_class_that_appears_wakes_the_claims_that_wait_for_it() -> None:
         assert world.volume(uid)["metadata"]["name"] == f"pvc-{uid}"
 
 
+@pytest.mark.parity("P-CLAIM-08")
 @pytest.mark.parametrize(
     ("plugin", "controller", "text"),
     [

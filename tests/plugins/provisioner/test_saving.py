@@ -28,6 +28,7 @@ def take_name(world: World, uid: str, *, handle: str = "foreign", owner: str = "
     )
 
 
+@pytest.mark.parity("P-SAVE-05")
 @pytest.mark.parametrize("status", [0, 403, 409, 422, 500])
 async def test_pv_that_could_not_be_saved_is_saved_again_without_another_create(status: int) -> None:
     world = World()
@@ -60,6 +61,7 @@ async def test_throttled_save_waits_as_long_as_it_was_asked_to_and_is_no_failure
     assert len(world.calls()) == 1
 
 
+@pytest.mark.parity("P-SAVE-03")
 async def test_save_whose_answer_was_lost_is_recognized_as_done() -> None:
     world = World()
     world.refuse("create", "persistentvolumes", 0, "connection reset", applied=True)
@@ -71,6 +73,7 @@ async def test_save_whose_answer_was_lost_is_recognized_as_done() -> None:
     assert world.events()[-1][1:] == ("ProvisioningSucceeded", f"Successfully provisioned volume pvc-{uid}")
 
 
+@pytest.mark.parity("P-SAVE-06")
 async def test_unsaved_volume_survives_a_lost_lease() -> None:
     world = World()
     world.refuse("create", "persistentvolumes", 500, times=2)
@@ -96,6 +99,7 @@ async def test_pv_of_that_name_that_is_not_ours_is_not_adopted_and_no_volume_is_
     assert world.calls() == []
 
 
+@pytest.mark.parity("P-SAVE-04")
 @pytest.mark.parametrize(("handle", "deleted"), [("foreign", 1), ("ours", 0)])
 async def test_foreign_pv_that_appears_meanwhile_is_not_adopted_and_our_volume_goes_unless_it_names_it(
     handle: str, deleted: int
@@ -126,6 +130,7 @@ async def test_foreign_pv_that_appears_meanwhile_is_not_adopted_and_our_volume_g
     assert ("Normal", "ProvisioningSucceeded") not in {(kind, reason) for kind, reason, _ in world.events()}
 
 
+@pytest.mark.parity("P-SAVE-07")
 async def test_claim_that_looks_unbound_for_long_gets_no_second_volume() -> None:
     """A copy of the claim that is older than the volume's whole life must not bring a second volume."""
     world = World()
@@ -207,6 +212,7 @@ async def test_what_makes_two_volumes_of_one_name_differ() -> None:
     assert "names volume" in find_difference(existing(uid, driver="other", handle=handle), created)
 
 
+@pytest.mark.parity("P-SAVE-11")
 async def test_volume_that_waits_to_be_saved_is_saved_before_a_stop() -> None:
     world = World()
     world.add_class()

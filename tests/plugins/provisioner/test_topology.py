@@ -123,6 +123,7 @@ CLUSTER_A: list[tuple[str, dict[str, Any], tuple[str, str] | None]] = [
 ]
 
 
+@pytest.mark.parity("P-PLACE-01")
 @pytest.mark.parametrize(("given_", "wanted"), [row[1:] for row in CLUSTER_A], ids=[row[0] for row in CLUSTER_A])
 def test_cluster_a(given_: dict[str, Any], wanted: tuple[str, str] | None) -> None:
     assert shown(find(A, **given_)) == wanted

@@ -48,6 +48,7 @@ DELETED: list[Any] = [
 ]
 
 
+@pytest.mark.parity("P-DELETE-01")
 @pytest.mark.parametrize(("volume", "deleted"), [row[1:] for row in DELETED], ids=[row[0] for row in DELETED])
 async def test_which_volumes_are_deleted(volume: dict[str, Any], deleted: bool) -> None:
     world = World()
@@ -77,6 +78,7 @@ UPKEEP: list[Any] = [
 ]
 
 
+@pytest.mark.parity("P-DELETE-05")
 @pytest.mark.parametrize(("volume", "after"), [row[1:] for row in UPKEEP], ids=[row[0] for row in UPKEEP])
 async def test_finalizer_is_kept_in_step_with_the_policy(volume: dict[str, Any], after: list[str]) -> None:
     world = World()
@@ -88,6 +90,7 @@ async def test_finalizer_is_kept_in_step_with_the_policy(volume: dict[str, Any],
     assert world.calls("DeleteVolume") == []
 
 
+@pytest.mark.parity("P-DELETE-02")
 async def test_attachment_holds_the_volume_and_its_end_wakes_the_deletion() -> None:
     world = World()
     attach(world)
@@ -115,6 +118,7 @@ async def test_attachment_of_another_driver_holds_it_too_but_not_where_the_drive
     assert world.api.count("persistentvolumes") == 0
 
 
+@pytest.mark.parity("P-DELETE-04")
 @pytest.mark.parametrize("code", ["NotFound", "FailedPrecondition", "DeadlineExceeded", "Internal"])
 async def test_failed_delete_keeps_the_pv_and_is_told_and_repeated(code: str) -> None:
     world = World()
@@ -135,6 +139,7 @@ async def test_failed_delete_keeps_the_pv_and_is_told_and_repeated(code: str) ->
     assert world.numbers.total("controller_persistentvolume_delete_total", "") == 1
 
 
+@pytest.mark.parity("P-DELETE-08")
 async def test_pv_delete_refused_is_repeated_without_an_event() -> None:
     world = World()
     world.refuse("delete", "persistentvolumes", 500)
@@ -157,6 +162,7 @@ async def test_throttled_pv_delete_waits_and_is_no_failure() -> None:
     assert world.numbers.total("controller_persistentvolume_delete_failed_total", "") == 0
 
 
+@pytest.mark.parity("P-DELETE-07")
 async def test_finalizers_that_others_change_meanwhile_do_not_bring_a_second_delete() -> None:
     world = World()
     world.add_volume("pv1", finalizers=[PV_PROTECTION, "external-attacher/x", FINALIZER])
@@ -181,6 +187,7 @@ async def test_finalizers_that_others_change_meanwhile_do_not_bring_a_second_del
     assert world.writes() == ["delete persistentvolumes"] + ["patch persistentvolumes"] * 2
 
 
+@pytest.mark.parity("P-DELETE-06")
 async def test_pv_made_anew_under_the_same_name_is_left_alone() -> None:
     world = World()
     world.add_volume("pv1", finalizers=[])
@@ -201,6 +208,7 @@ async def test_pv_made_anew_under_the_same_name_is_left_alone() -> None:
     assert [request.volume_id for request in world.calls("DeleteVolume")] == ["handle-pv1"]
 
 
+@pytest.mark.parity("P-DELETE-09")
 @pytest.mark.parametrize(
     ("spec", "why"),
     [
@@ -259,6 +267,7 @@ SECRETS: list[Any] = [
 ]
 
 
+@pytest.mark.parity("P-DELETE-03")
 @pytest.mark.parametrize(("annotations", "spec", "sent"), [row[1:] for row in SECRETS], ids=[row[0] for row in SECRETS])
 async def test_which_secret_a_deletion_gets(
     annotations: dict[str, str], spec: dict[str, Any], sent: dict[str, str]
