@@ -91,6 +91,7 @@ def test_kubeconfig_precedence_of_run(words: list[str], env: dict[str, str], pat
     assert launch(*words, env=env).config.kube.kubeconfig == path
 
 
+@pytest.mark.parity("R-FLAG-08")
 def test_kubeconfig_precedence_of_the_drop_ins() -> None:
     assert drop_in("attacher", env=BOTH).config.kube.kubeconfig == ""
     assert drop_in("attacher", "--kubeconfig=/flag", env=BOTH).config.kube.kubeconfig == "/flag"
@@ -104,6 +105,7 @@ def test_a_kubeconfig_flag_that_loses_is_told() -> None:
     assert drop_in("provisioner", "--kubeconfig=/variable", env=KUBECONFIG).notices == ()
 
 
+@pytest.mark.parity("R-FLAG-10")
 @pytest.mark.parametrize(
     ("mode", "manager"), [("attacher", "csi-attacher"), ("provisioner", "csi-provisioner"), ("all", "csisidecar")]
 )
@@ -111,6 +113,7 @@ def test_the_manager_name_of_a_single_mode_is_upstreams(mode: str, manager: str)
     assert launch(f"--mode={mode}").config.kube.user_agent.split("/")[0] == manager
 
 
+@pytest.mark.parity("R-FLAG-09")
 def test_the_pods_namespace(tmp_path: Path) -> None:
     file = tmp_path / "namespace"
     assert launch("--mode=all", namespace_file=file).config.own_namespace == "default"
@@ -123,6 +126,7 @@ def test_the_pods_namespace(tmp_path: Path) -> None:
 # HTTP
 
 
+@pytest.mark.parity("R-HTTP-01")
 @pytest.mark.parametrize(
     ("words", "listeners"),
     [
@@ -171,6 +175,7 @@ def test_a_namespace_that_was_asked_for_is_no_default() -> None:
     assert not lease.namespace_is_default
 
 
+@pytest.mark.parity("R-LEASE-03")
 def test_drop_ins_elect_in_their_own_namespace_and_only_when_asked() -> None:
     assert not drop_in("attacher").config.mode("attacher").lease.enabled
     lease = drop_in("attacher", "--leader-election").config.mode("attacher").lease
@@ -253,6 +258,7 @@ def test_defaults_of_the_plugins_are_those_of_their_settings() -> None:
     assert told.settings == {"attacher": AttacherSettings(), "provisioner": ProvisionerSettings()}
 
 
+@pytest.mark.parity("R-DRIVER-04")
 def test_the_handshake_has_the_largest_timeout() -> None:
     assert launch("--mode=all").config.handshake_timeout_s == 60.0
     assert launch("--mode=all", "--provisioner-timeout=2m").config.handshake_timeout_s == 120.0
@@ -287,6 +293,7 @@ def test_the_rest_of_the_process() -> None:
 # refusals
 
 
+@pytest.mark.parity("R-FLAG-07")
 @pytest.mark.parametrize(
     ("words", "attacher", "provisioner"),
     [
@@ -335,6 +342,7 @@ def test_node_deployment_needs_its_node() -> None:
     assert code_for(caught.value, ("provisioner",)) == 255
 
 
+@pytest.mark.parity("R-FLAG-11")
 def test_node_deployment_has_no_lease_unless_one_is_asked_for_and_the_attacher_keeps_its_own() -> None:
     env = {"NODE_NAME": "n1"}
     told = launch("--mode=all", "--node-deployment", env=env)
@@ -353,6 +361,7 @@ def test_node_deployment_has_no_lease_unless_one_is_asked_for_and_the_attacher_k
     assert not drop.config.mode("provisioner").lease.enabled
 
 
+@pytest.mark.parity("T-ROOM-16")
 @pytest.mark.parametrize("missing", ["NAMESPACE", "POD_NAME"])
 def test_capacity_needs_to_know_its_pod(missing: str) -> None:
     env = {"NAMESPACE": "csi", "POD_NAME": "me"}

@@ -135,6 +135,7 @@ def test_one_provisioner_ends_with_its_own_code_and_json_stays_json() -> None:
     assert "/does/not/exist does not exist" in lines[-1]["reason"]
 
 
+@pytest.mark.parity("R-STOP-02")
 async def test_a_waiting_run_ends_with_0_at_the_first_signal(tmp_path: Path) -> None:
     """Waits for a driver that never comes; the API server is not asked for anything before it is there."""
     kubeconfig = tmp_path / "kubeconfig"

@@ -25,6 +25,7 @@ def failed(method: str) -> StartupError:
     return error
 
 
+@pytest.mark.parity("R-STOP-04")
 @pytest.mark.parametrize(
     ("error", "attacher", "provisioner", "several"),
     [

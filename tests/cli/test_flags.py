@@ -29,6 +29,7 @@ def test_the_hand_written_tables_are_whole() -> None:
     assert len(upstream.PROVISIONER) == 51
 
 
+@pytest.mark.parity("R-FLAG-02")
 @pytest.mark.parametrize(
     ("mode", "flag", "text", "default"),
     [
@@ -44,6 +45,7 @@ def test_drop_ins_accept_every_flag_and_have_upstreams_defaults(mode: str, flag:
     assert given.is_given(flag)
 
 
+@pytest.mark.parity("R-FLAG-01")
 def test_go_flags_of_the_table_are_those_of_the_sidecars() -> None:
     for mode, expected in (("attacher", upstream.ATTACHER), ("provisioner", upstream.PROVISIONER)):
         assert {flag.name for flag in FLAGS if mode in flag.go} == set(expected)
@@ -60,6 +62,7 @@ def test_the_provisioner_keeps_its_timings_under_both_sets() -> None:
         assert values(*words).get("retry-interval-start", "provisioner") == 1.0
 
 
+@pytest.mark.parity("R-API-09")
 def test_there_is_no_fixed_ceiling_unless_upstream_is_asked_for() -> None:
     assert values("--mode=all").get("kube-api-qps", "attacher") < 0
     assert values("--mode=all", "--defaults=upstream").get("kube-api-qps", "provisioner") == 5.0
@@ -161,6 +164,7 @@ def test_working_flags_are_not_warned_about() -> None:
     assert notices(values("--mode=all", *words)) == ()
 
 
+@pytest.mark.parity("R-FLAG-05")
 @pytest.mark.parametrize(
     "words",
     [

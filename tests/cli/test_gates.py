@@ -23,6 +23,7 @@ def test_own_settings_beat_groups(name: str, given: dict[str, bool], on: bool) -
     assert is_on(name, given) is on
 
 
+@pytest.mark.parity("R-FLAG-06")
 def test_unknown_gates_are_told_once() -> None:
     told = notices({"WatchList": True, "HonorPVReclaimPolicy": True, "Topology": True}, ("provisioner",))
     assert [notice.fields["gates"] for notice in told] == ["HonorPVReclaimPolicy,WatchList"]

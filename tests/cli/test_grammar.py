@@ -11,6 +11,7 @@ from csisidecar.cli.flags import KINDS
 from csisidecar.cli.grammar import parse
 
 
+@pytest.mark.parity("R-FLAG-03")
 @pytest.mark.parametrize(
     ("words", "values"),
     [
@@ -49,6 +50,7 @@ def test_spellings(words: list[str], values: dict[str, Any]) -> None:
     assert parsed.notices == ()
 
 
+@pytest.mark.parity("R-FLAG-04")
 def test_a_stray_word_is_named_and_parsing_goes_on() -> None:
     parsed = parse(["--timeout=1s", "oops", "--v=3"], KINDS)
     assert parsed.values == {"timeout": 1.0, "v": 3}

@@ -48,6 +48,7 @@ def record(message: str = "did it", level: int = logging.INFO, error: BaseExcept
     return made
 
 
+@pytest.mark.parity("R-LOG-01")
 def test_text_lines_look_like_klog() -> None:
     line = LogFormatter().format(record(driver="d.example", attempt=2, done=True, names=["a", "b"]))
     assert re.fullmatch(
@@ -134,6 +135,7 @@ def emitted(capsys: pytest.CaptureFixture[str], settings: LogSettings) -> set[in
     return {int(number) for number in re.findall(r"level (\d+)", capsys.readouterr().err)}
 
 
+@pytest.mark.parity("R-LOG-02")
 @pytest.mark.usefixtures("untouched_logging")
 @pytest.mark.parametrize(
     ("verbosity", "levels"), [(0, {20, 30}), (2, {18, 19, 20, 30}), (5, {10, 16, 17, 18, 19, 20, 30})]

@@ -67,6 +67,7 @@ async def test_the_first_signal_drains(number: signal.Signals) -> None:
     assert work.events == ["draining", "drained"]
 
 
+@pytest.mark.parity("R-STOP-03")
 async def test_the_second_signal_aborts() -> None:
     work = Work(drain_s=30)
     assert await hosted(work, signal.SIGTERM, signal.SIGINT) == (1, [])

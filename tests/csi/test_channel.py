@@ -32,6 +32,7 @@ def test_both_spellings_of_a_socket_are_accepted(endpoint: str) -> None:
     assert socket_path(endpoint) == "/csi/csi.sock"
 
 
+@pytest.mark.parity("R-DRIVER-01")
 @pytest.mark.parametrize(
     "endpoint", ["", "csi.sock", "unix:/x", "unix://relative", "dns:///host:1", "tcp://host:1", "unix:///" + "x" * 108]
 )

@@ -64,6 +64,7 @@ async def test_status_of_the_driver_arrives_with_its_message(reach: Reach, code:
     assert (error.method, error.code, error.message) == ("CreateVolume", code, "disk on fire: 100 % ünlucky")
 
 
+@pytest.mark.parity("R-DRIVER-09")
 async def test_deadline_ends_the_call_when_told_and_reads_as_go_writes_it(reach: Reach) -> None:
     client, loop = await reach(FakeDriver(trouble=["CreateVolume:hang"])), asyncio.get_running_loop()
     start = loop.time()
@@ -122,6 +123,7 @@ async def test_never_connected_channel_is_unavailable() -> None:
     assert (error.code, error.message) == (StatusCode.UNAVAILABLE, "not connected to /csi/csi.sock")
 
 
+@pytest.mark.parity("R-DRIVER-10")
 async def test_secret_that_is_no_utf8_fails_as_in_go_and_reaches_no_driver(reach: Reach) -> None:
     driver = FakeDriver()
     client = await reach(driver)
@@ -228,6 +230,7 @@ async def test_hundred_calls_at_once_get_their_own_answers(reach: Reach) -> None
         assert volume.volume_context == {"name": f"pvc-{i}"}
 
 
+@pytest.mark.parity("R-DRIVER-11")
 async def test_call_log_has_one_line_each_way_and_no_secret(reach: Reach, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "csisidecar.csi.calls")
     client = await reach(FakeDriver())

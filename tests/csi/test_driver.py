@@ -43,12 +43,14 @@ async def test_name_version_and_capabilities_are_learned(keep: Keep) -> None:
     assert info.has_controller("PUBLISH_UNPUBLISH_VOLUME")
 
 
+@pytest.mark.parity("R-DRIVER-05")
 async def test_driver_without_controller_service_is_not_asked_for_its_controller_capabilities(keep: Keep) -> None:
     driver = FakeDriver(DriverSettings(plugin_capabilities=frozenset()))
     assert (await shake(keep, driver)).controller_capabilities == frozenset()
     assert not driver.calls("ControllerGetCapabilities")
 
 
+@pytest.mark.parity("R-DRIVER-03")
 @pytest.mark.parametrize("order", ["Probe:notready x70", "Probe:DeadlineExceeded x70"])
 async def test_driver_that_is_not_ready_is_probed_once_a_second_for_as_long_as_it_takes(
     keep: Keep, order: str, caplog: pytest.LogCaptureFixture

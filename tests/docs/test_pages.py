@@ -186,6 +186,7 @@ def declared(family: Metric) -> tuple[str, str]:
     return (f"{family.name}_total" if family.type == "counter" else family.name), family.type
 
 
+@pytest.mark.parity("R-METRIC-05")
 async def test_metrics_page_lists_what_a_running_sidecar_has() -> None:
     page = {name: (kind, tuple(labels.split(", ")) if labels else ()) for name, kind, labels in metric_rows()}
     async with set_up(SystemClock()) as stage:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ast
 import asyncio
 import re
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -26,47 +24,32 @@ from csisidecar.errors import StatusCode
 from csisidecar.runtime import background
 from csisidecar.testing.apiserver import FakeAPIServer
 from csisidecar.testing.driver import DriverSettings, FakeDriver
-from tests.docs.places import ROOT, read
+from tests.docs.places import read
+from tests.parity import catalogue
 from tests.whole.processes import eventually
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-ROW = re.compile(r"^\| ([RAP]-[A-Z]+-\d\d) \| (.+) \| (.+) \| `([^`]+)` \|$")
+MODES = sorted(catalogue.PREFIXES)
 
 
-def rows() -> list[tuple[str, str, str, str]]:
-    lines = [line for line in read("docs/parity.md").splitlines() if line.startswith(("| R-", "| A-", "| P-"))]
-    found = [ROW.match(line) for line in lines]
-    assert [line for line, match in zip(lines, found, strict=True) if match is None] == []
-    return [match.groups() for match in found if match is not None]  # type: ignore[misc]
+@pytest.mark.parametrize("mode", MODES)
+def test_rows_and_marked_tests_belong_together(mode: str) -> None:
+    assert catalogue.faults(mode) == []
 
 
-@cache
-def names_in(file: str) -> frozenset[str]:
-    path = ROOT / "tests" / file
-    body = ast.parse(path.read_text()).body if path.exists() else []
-    return frozenset(node.name for node in body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+def test_every_row_is_written_so_that_it_is_found() -> None:
+    lines = [line for line in read("docs/parity.md").splitlines() if re.match(r"\| [A-Z]-", line)]
+    found = {row.id for mode in MODES for row in catalogue.rows(mode)}
+    assert [line for line in lines if line.split()[1] not in found] == []
+    assert len(found) > 250
 
 
-def test_each_id_is_there_once() -> None:
-    ids = [row[0] for row in rows()]
-    assert len(ids) > 80
-    assert sorted(set(ids)) == sorted(ids)
-
-
-def test_every_test_that_is_named_exists() -> None:
-    missing = []
-    for row, _, _, test in rows():
-        file, _, name = test.partition("::")
-        if not name.startswith("test_") or name not in names_in(file):
-            missing.append((row, test))
-    assert missing == []
-
-
-def test_every_row_says_whether_it_is_the_same() -> None:
+@pytest.mark.parametrize("mode", MODES)
+def test_every_row_says_whether_it_is_the_same(mode: str) -> None:
     words = ("same", "**different**", "not built", "as in Go", "the second is same")
-    assert [row for row, _, verdict, _ in rows() if not verdict.startswith(words)] == []
+    assert [row.id for row in catalogue.rows(mode) if not row.verdict.startswith(words)] == []
 
 
 @pytest.mark.parity("A-TRIVIAL-02")
@@ -83,6 +66,7 @@ async def test_attacher_without_attach_watches_attachments_alone(tmp_path: Path)
     assert watched == {"volumeattachments.storage.k8s.io"}
 
 
+@pytest.mark.parity("R-LEASE-07")
 @pytest.mark.whole
 async def test_lost_lease_stops_the_mode_which_stands_by_and_leads_again(tmp_path: Path) -> None:
     driver = FakeDriver(trouble=["CreateVolume:hang x1"])

@@ -238,6 +238,7 @@ def roles() -> dict[str, set[Grant]]:
     return found
 
 
+@pytest.mark.parity("R-LEASE-13")
 async def test_each_mode_lives_with_its_role_alone_and_needs_all_of_it(
     tmp_path: Path, roles: dict[str, set[Grant]]
 ) -> None:

@@ -43,7 +43,7 @@ def main() -> int:
 
 
 def run(tests: list[str]) -> set[str]:
-    """Those of `tests` that passed with every one of their parameters."""
+    """Those of `tests` that passed with every one of their cases, and single cases that passed."""
     with tempfile.TemporaryDirectory(prefix="parity") as folder:
         report = Path(folder) / "report.xml"
         words = [sys.executable, "-m", "pytest", "-q", "--no-header", f"--junitxml={report}"]
@@ -61,9 +61,10 @@ def run(tests: list[str]) -> set[str]:
         good: dict[str, bool] = {}
         for case in ET.parse(report).getroot().iter("testcase"):
             file = case.get("classname", "").removeprefix("tests.").replace(".", "/")
-            name = f"{file}.py::{case.get('name', '').partition('[')[0]}"
+            name = f"{file}.py::{case.get('name', '')}"
             is_good = not any(case.find(tag) is not None for tag in ("failure", "error", "skipped"))
-            good[name] = good.get(name, True) and is_good
+            for each in {name, name.partition("[")[0]}:
+                good[each] = good.get(each, True) and is_good
         return {name for name, is_good in good.items() if is_good}
 
 

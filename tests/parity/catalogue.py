@@ -19,8 +19,6 @@ PREFIXES: Mapping[str, tuple[str, ...]] = {
     "topology": ("T-",),
 }
 """Mode or subject → what the ids of its rows begin with; R rows hold for both modes."""
-MARKED: Mapping[str, str] = {"attacher": "A-", "provisioner": "P-"}
-"""Mode → rows whose tests carry a mark, so that none is left without its row."""
 
 _ROW = re.compile(r"^\| ([A-Z]-[A-Z]+-\d\d) \| (.+) \| (.+) \| `([^`]+)` \|$")
 
@@ -33,7 +31,7 @@ class Row:
     behavior: str
     verdict: str
     test: str
-    """From the folder of the tests on: file, two colons, name."""
+    """From the folder of the tests on: file, two colons, name; a single case of it in brackets, as pytest does."""
 
     @property
     def differs(self) -> bool:
@@ -49,45 +47,70 @@ def rows(mode: str) -> list[Row]:
 
 
 def marks() -> dict[str, set[str]]:
-    """Row → tests that are marked as holding it."""
+    """Row → tests and single cases (``pytest.param`` with an id) that are marked as holding it.
+
+    Read off the text, so that nothing has to be collected: a table of cases stands in the decorator or under a name
+    of the module.
+    """
     marked: dict[str, set[str]] = {}
     for path in sorted((ROOT / "tests").rglob("test_*.py")):
-        for function in ast.parse(path.read_text()).body:
+        body = ast.parse(path.read_text()).body
+        tables = dict(_tables(body))
+        for function in body:
             if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
                 test = f"{path.relative_to(ROOT / 'tests').as_posix()}::{function.name}"
-                for row in _marks_of(function):
-                    marked.setdefault(row, set()).add(test)
+                for row, case in _marks_of(function, tables):
+                    marked.setdefault(row, set()).add(f"{test}[{case}]" if case else test)
     return marked
 
 
 def faults(mode: str) -> list[str]:
     """Where page and marks disagree, a line each."""
-    prefix = MARKED.get(mode)
-    if prefix is None:
-        return []
-    ids = [row.id for row in rows(mode)]
-    found = [f"{row}: the page has it more than once" for row in sorted({row for row in ids if ids.count(row) > 1})]
-    named = {row.id: row.test for row in rows(mode) if row.id.startswith(prefix)}
-    marked = {row: tests for row, tests in marks().items() if row.startswith(prefix)}
-    found += [f"{row}: {test} is not marked for it" for row, test in named.items() if test not in marked.get(row, ())]
-    return found + _without_row(named, marked)
-
-
-def _without_row(named: Mapping[str, str], marked: Mapping[str, set[str]]) -> list[str]:
+    found = rows(mode)
+    ids = [row.id for row in found]
+    marked = {row: tests for row, tests in marks().items() if row.startswith(PREFIXES[mode])}
     return [
-        f"{row}: marked at {test}, but the page has no such row"
-        for row in marked
-        if row not in named
-        for test in sorted(marked[row])
+        *(f"{row}: the page has it more than once" for row in sorted({row for row in ids if ids.count(row) > 1})),
+        *(f"{row.id}: {row.test} is not marked for it" for row in found if row.test not in marked.get(row.id, ())),
+        *(
+            f"{row}: marked at {test}, but the page has no such row"
+            for row in marked
+            if row not in ids
+            for test in sorted(marked[row])
+        ),
     ]
 
 
-def _marks_of(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[str]:
+def _tables(body: Sequence[ast.stmt]) -> Iterator[tuple[str, ast.expr]]:
+    """Name → value of the module's own tables."""
+    for statement in body:
+        if isinstance(statement, ast.Assign):
+            yield from ((target.id, statement.value) for target in statement.targets if isinstance(target, ast.Name))
+        elif isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name) and statement.value:
+            yield statement.target.id, statement.value
+
+
+def _marks_of(
+    function: ast.FunctionDef | ast.AsyncFunctionDef, tables: Mapping[str, ast.expr]
+) -> Iterator[tuple[str, str]]:
+    """Row and case; no case for a mark that holds for the whole test."""
     for decorator in function.decorator_list:
-        if isinstance(decorator, ast.Call) and ast.unparse(decorator.func) == "pytest.mark.parity":
-            yield from (str(argument.value) for argument in decorator.args if isinstance(argument, ast.Constant))
+        yield from ((row, "") for row in _rows_in(decorator))
+        named = (tables.get(node.id) for node in ast.walk(decorator) if isinstance(node, ast.Name))
+        for tree in (decorator, *(table for table in named if table is not None)):
+            for call in ast.walk(tree):
+                if isinstance(call, ast.Call) and ast.unparse(call.func) == "pytest.param":
+                    words = {word.arg: word.value for word in call.keywords}
+                    if "id" in words and "marks" in words:
+                        case = ast.literal_eval(words["id"])
+                        yield from ((row, case) for row in _rows_in(words["marks"]))
+
+
+def _rows_in(mark: ast.expr) -> Iterator[str]:
+    if isinstance(mark, ast.Call) and ast.unparse(mark.func) == "pytest.mark.parity":
+        yield from (str(argument.value) for argument in mark.args if isinstance(argument, ast.Constant))
 
 
 def tests_of(found: Sequence[Row]) -> list[str]:
-    """The tests of these rows, each once."""
-    return list(dict.fromkeys(row.test for row in found))
+    """The tests of these rows, each once, with all of their cases."""
+    return list(dict.fromkeys(row.test.partition("[")[0] for row in found))

@@ -10,6 +10,7 @@ pytestmark = pytest.mark.looptime
 OLDEST = ("csi_sidecar_oldest_pending_seconds", "attach")
 
 
+@pytest.mark.parity("R-METRIC-04")
 @pytest.mark.parametrize(
     ("timestamps", "age_s"),
     [

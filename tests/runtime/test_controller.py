@@ -90,6 +90,7 @@ async def test_every_stored_object_is_offered_at_start_and_each_change_after() -
     assert [key for _, key in reconciler.calls] == ["a", "b"]
 
 
+@pytest.mark.parity("R-RETRY-01")
 async def test_failures_back_off_and_success_forgets_them() -> None:
     world = World()
     world.api.put("a")
@@ -214,6 +215,7 @@ async def test_one_key_is_never_worked_on_twice_at_a_time_and_workers_bound_the_
     assert len(reconciler.calls) == 5
 
 
+@pytest.mark.parity("R-API-08")
 async def test_key_waits_until_the_store_has_seen_its_own_write() -> None:
     world = World()
     world.api.put("a")
@@ -381,6 +383,7 @@ async def test_deletions_and_mappings_and_timers_offer_their_keys() -> None:
     assert [key for _, key in reconciler.calls] == ["x", "tick", "y", "x", "y", "tick", "tick"]
 
 
+@pytest.mark.parity("R-RETRY-03")
 async def test_resync_offers_every_key_again() -> None:
     world = World()
     world.api.put("a")

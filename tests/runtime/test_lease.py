@@ -240,6 +240,7 @@ async def test_holder_renews_every_retry_period_with_one_request() -> None:
     assert not me.is_leading
 
 
+@pytest.mark.parity("R-LEASE-10")
 async def test_renewing_standby_never_leads_and_says_who_does() -> None:
     api = LeaseAPI()
     other = go_sidecar(api)
@@ -254,6 +255,7 @@ async def test_renewing_standby_never_leads_and_says_who_does() -> None:
     await cancel(other)
 
 
+@pytest.mark.parity("R-LEASE-04")
 async def test_silent_holder_is_replaced_after_its_own_duration_seen_unchanged() -> None:
     api = LeaseAPI()
     api.edit(holderIdentity="gone", leaseDurationSeconds=40, renewTime="long ago", leaseTransitions=3, extra="kept")
@@ -274,6 +276,7 @@ async def test_empty_holder_is_replaced_at_once() -> None:
     assert api.spec()["leaseTransitions"] == 8
 
 
+@pytest.mark.parity("R-LEASE-05")
 async def test_record_under_our_name_that_moves_is_another_holder() -> None:
     api = LeaseAPI()
     twin = go_sidecar(api, holder="me")
@@ -317,6 +320,7 @@ async def test_another_holder_ends_our_term_and_is_not_overwritten() -> None:
     assert api.spec()["holderIdentity"] == "other"
 
 
+@pytest.mark.parity("R-LEASE-12")
 async def test_label_edited_by_somebody_costs_one_slow_renewal() -> None:
     api, told = LeaseAPI(), Told()
     me = elector(api, told=told)
@@ -393,6 +397,7 @@ async def test_unreachable_server_is_asked_more_often_than_every_retry_period() 
     await cancel(hold)
 
 
+@pytest.mark.parity("R-LEASE-08")
 async def test_server_that_takes_four_seconds_keeps_its_leader() -> None:
     api = LeaseAPI()
     api.always = lambda verb, namespace: Fate(there_s=2, back_s=2)
@@ -404,6 +409,7 @@ async def test_server_that_takes_four_seconds_keeps_its_leader() -> None:
     await cancel(hold)
 
 
+@pytest.mark.parity("R-LEASE-06")
 async def test_leader_that_was_frozen_knows_at_once_and_starts_nothing() -> None:
     class Jumping(SystemClock):
         jump_s = 0.0
@@ -421,6 +427,7 @@ async def test_leader_that_was_frozen_knows_at_once_and_starts_nothing() -> None
         await me.hold()
 
 
+@pytest.mark.parity("R-LEASE-09")
 async def test_release_empties_the_holder_so_that_the_next_leads_at_once() -> None:
     api, told = LeaseAPI(), Told()
     me = elector(api, told=told)
@@ -457,6 +464,7 @@ async def test_release_finds_an_acquisition_whose_reply_never_came() -> None:
     assert api.spec()["holderIdentity"] == ""
 
 
+@pytest.mark.parity("R-LEASE-11")
 async def test_missing_rights_show_within_seconds_with_the_rule_and_the_way_out(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -546,6 +554,7 @@ async def test_losing_one_of_two_leases_ends_the_term() -> None:
     assert api.spec(("storage", NAME))["holderIdentity"] == "go-pod"
 
 
+@pytest.mark.parity("R-LEASE-02")
 async def test_go_sidecar_finds_the_lease_of_its_namespace_taken() -> None:
     api = LeaseAPI()
     me = elector(api, namespaces=("kube-system", "storage"))
@@ -588,6 +597,7 @@ async def test_record_of_wrong_types_is_taken_over_and_not_fatal() -> None:
     assert api.spec()["leaseTransitions"] == 0
 
 
+@pytest.mark.parity("R-LEASE-01")
 def test_names_are_sanitised_as_the_go_sidecars_do() -> None:
     table = {
         "csi.test.io": "csi-test-io",

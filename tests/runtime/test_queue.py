@@ -41,6 +41,7 @@ async def test_key_added_while_worked_on_comes_back_only_when_done() -> None:
     assert len(q) == 0
 
 
+@pytest.mark.parity("R-RETRY-02")
 async def test_delayed_key_keeps_its_earliest_time() -> None:
     q = queue()
     q.add_after("a", 10)

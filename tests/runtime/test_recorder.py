@@ -61,6 +61,7 @@ async def recording() -> AsyncIterator[tuple[EventRecorder, EventAPI]]:
     await asyncio.gather(task, return_exceptions=True)
 
 
+@pytest.mark.parity("R-EVENT-02")
 async def test_event_names_its_subject_reason_and_source() -> None:
     async with recording() as (recorder, api):
         recorder.event(CLAIM, "Normal", "Provisioning", "on it")
@@ -100,6 +101,7 @@ async def test_occurrence_during_a_slow_write_waits_for_its_end() -> None:
     assert [verb for _, verb in api.writes] == ["create", "patch"]
 
 
+@pytest.mark.parity("R-EVENT-01")
 async def test_flood_is_written_at_most_once_a_minute_after_the_fifth_write() -> None:
     async with recording() as (recorder, api):
         for number in range(600):

@@ -54,6 +54,7 @@ async def test_streamed_list_then_one_watch() -> None:
     assert api.requests == ["stream", "watch 101"]
 
 
+@pytest.mark.parity("R-API-02")
 async def test_server_without_streamed_lists_is_paged() -> None:
     api = TinyAPI()
     api.streams_lists = False
@@ -103,6 +104,7 @@ async def test_deletion_missed_while_listing_again_is_told() -> None:
     assert [(c.obj.name, c.new) for c in changes] == [("a", None)]
 
 
+@pytest.mark.parity("R-API-04")
 async def test_expired_version_as_error_event_lists_again() -> None:
     api = TinyAPI()
     api.put("a")
@@ -117,6 +119,7 @@ async def test_expired_version_as_error_event_lists_again() -> None:
     assert api.requests.count("stream") == 2
 
 
+@pytest.mark.parity("R-API-03")
 async def test_watch_that_falls_silent_is_replaced_by_a_list_within_a_minute() -> None:
     api = TinyAPI()
     api.trouble.extend(["", "stall", "stall", "stall"])

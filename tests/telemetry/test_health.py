@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from csisidecar.telemetry import Health
 
 
@@ -44,6 +46,7 @@ def test_check_registered_again_replaces_the_first() -> None:
     assert health.report().lines == ("[+]a ok",)
 
 
+@pytest.mark.parity("R-HTTP-04")
 def test_leader_is_stuck_twenty_seconds_after_its_lease_should_have_ended() -> None:
     health, leader = Health(leader_election=True), Leader(0)
     assert health.election_problem() == ""

@@ -55,6 +55,7 @@ async def ask(
         return answer.status, body.decode("latin-1"), dict(answer.headers)
 
 
+@pytest.mark.parity("R-HTTP-03")
 async def test_paths_before_anything_is_known() -> None:
     async with server(listener()) as http:
         address = http.addresses[HERE]
@@ -69,6 +70,7 @@ async def test_paths_before_anything_is_known() -> None:
     }
 
 
+@pytest.mark.parity("R-HTTP-05")
 async def test_readiness_follows_the_checks() -> None:
     health, reasons = Health(), [""]
     health.add("driver", lambda: reasons[0])

@@ -57,6 +57,7 @@ def test_idle_process_shows_the_process_and_nothing_else() -> None:
     assert "created" not in Telemetry().render().decode()
 
 
+@pytest.mark.parity("R-METRIC-01")
 def test_calls_are_counted_by_method_and_status_in_gos_words() -> None:
     telemetry = Telemetry()
     telemetry.call_done("/csi.v1.Identity/Probe", StatusCode.OK, 0.01)
@@ -104,6 +105,7 @@ def test_driver_that_changes_its_name_keeps_counting() -> None:
     assert value(telemetry, "csi_sidecar_operations_seconds_count", **labels) == 1
 
 
+@pytest.mark.parity("R-METRIC-02")
 def test_queues_count_under_their_names() -> None:
     telemetry = Telemetry()
     telemetry.added("claims", 1)
@@ -142,6 +144,7 @@ def test_running_work_is_asked_for_at_each_scrape_and_added_up_by_name() -> None
     assert value(telemetry, "workqueue_unfinished_work_seconds", name="claims") == 0
 
 
+@pytest.mark.parity("R-METRIC-03")
 def test_election_shows_only_where_there_is_one_and_slow_renewals_only_when_there_were() -> None:
     telemetry = Telemetry()
     telemetry.master("", True)

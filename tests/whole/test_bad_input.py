@@ -264,6 +264,7 @@ async def listening(path: Path, answer: bytes) -> AsyncIterator[None]:
         yield
 
 
+@pytest.mark.parity("R-DRIVER-02")
 async def test_socket_that_cannot_be_used_is_named_with_what_was_seen(
     tmp_path: Path, any_kubeconfig: KubeConfig
 ) -> None:
@@ -601,6 +602,7 @@ def release(volume: dict[str, Any]) -> None:
     volume["status"] = {"phase": "Released"}
 
 
+@pytest.mark.parity("R-API-07")
 async def test_each_missing_verb_is_told_as_the_rule_to_add(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     # Debug mode multiplies the price of thirteen Sidecars in one loop.
     asyncio.get_running_loop().set_debug(False)
@@ -626,6 +628,7 @@ async def test_each_missing_verb_is_told_as_the_rule_to_add(tmp_path: Path, capl
     assert "Traceback" not in caplog.text
 
 
+@pytest.mark.parity("R-EVENT-03")
 async def test_without_permission_for_events_all_goes_on_after_one_warning_a_mode(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -662,6 +665,7 @@ async def test_role_without_list_is_enough_for_a_server_that_streams_lists(tmp_p
 # ---- the rest
 
 
+@pytest.mark.parity("R-HTTP-02")
 async def test_default_port_that_is_taken_is_a_warning_and_the_other_serves(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -698,6 +702,7 @@ MALFORMED: Sequence[tuple[str, str, dict[str, Any]]] = (
 )
 
 
+@pytest.mark.parity("R-API-05")
 async def test_malformed_objects_are_warned_of_by_name_and_disturb_nobody(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -59,6 +59,7 @@ async def sidecar(tmp_path: Path, *words: str) -> AsyncIterator[tuple[Program, i
         yield running, port
 
 
+@pytest.mark.parity("R-DRIVER-06")
 async def test_killed_driver_is_noticed_within_a_second_and_its_return_within_five(tmp_path: Path) -> None:
     async with cluster(tmp_path) as server, sidecar(tmp_path) as (running, port):
         async with driver(tmp_path) as first:
@@ -78,6 +79,7 @@ async def test_killed_driver_is_noticed_within_a_second_and_its_return_within_fi
         assert running.process.returncode is None
 
 
+@pytest.mark.parity("R-DRIVER-08")
 async def test_driver_under_another_name_ends_the_process_and_both_names_are_told(tmp_path: Path) -> None:
     async with cluster(tmp_path), sidecar(tmp_path) as (running, port):
         async with driver(tmp_path) as first:
@@ -90,6 +92,7 @@ async def test_driver_under_another_name_ends_the_process_and_both_names_are_tol
         assert "other.csi.example.com" in running.log.splitlines()[-1]
 
 
+@pytest.mark.parity("R-DRIVER-07")
 async def test_exit_on_driver_loss_ends_the_process_as_the_go_sidecars_do(tmp_path: Path) -> None:
     loss_ends_it = "--exit-on-driver-loss"
     async with cluster(tmp_path), driver(tmp_path) as first, sidecar(tmp_path, loss_ends_it) as (running, port):
@@ -99,6 +102,7 @@ async def test_exit_on_driver_loss_ends_the_process_as_the_go_sidecars_do(tmp_pa
         assert "Lost connection to CSI driver, exiting" in running.log
 
 
+@pytest.mark.parity("R-STOP-01")
 async def test_stop_signal_drains_the_call_in_flight_and_releases_the_leases(tmp_path: Path) -> None:
     words = (
         "demo-driver",

@@ -99,6 +99,7 @@ async def test_cancelled_sidecar_releases_its_lease_and_ends(tmp_path: Path) -> 
         assert {lease["spec"]["holderIdentity"] for lease in server.objects.list("leases")} == {""}
 
 
+@pytest.mark.parity("R-RETRY-04")
 async def test_failing_plugin_is_restarted_and_disturbs_nobody(tmp_path: Path) -> None:
     class Faulty(Attacher):
         starts = 0

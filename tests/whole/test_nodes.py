@@ -114,6 +114,7 @@ class Cluster:
         return {each["nodeTopology"]["matchLabels"][KEY] for each in self.server.objects.list("csistoragecapacities")}
 
 
+@pytest.mark.parity("T-NODE-14")
 async def test_each_of_thirty_claims_is_made_by_one_node_and_a_dead_node_keeps_its_own(tmp_path: Path) -> None:
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(FakeAPIServer(rbac=RBAC))

@@ -38,6 +38,7 @@ async def ready(stage: Stage) -> None:
             await asyncio.sleep(0.02)
 
 
+@pytest.mark.parity("R-API-01")
 async def test_each_kind_is_listed_once_and_watched_once() -> None:
     async with set_up(SystemClock()) as stage:
         await ready(stage)
@@ -53,6 +54,7 @@ async def test_each_kind_is_listed_once_and_watched_once() -> None:
     assert watches == dict.fromkeys(WATCHED, 1)
 
 
+@pytest.mark.parity("R-API-10")
 async def test_life_of_a_volume_is_ten_requests_and_four_calls() -> None:
     clock = SystemClock()
     async with set_up(clock) as stage, Observer.opened(stage.client, clock) as observer:

@@ -75,6 +75,7 @@ async def test_claim_made_during_trouble_is_provisioned_soon(tmp_path: Path, ord
     await _play(tmp_path, orders, within_s=30)
 
 
+@pytest.mark.parity("R-API-06")
 async def test_throttled_write_is_repeated_when_told_and_shown_on_no_object(tmp_path: Path) -> None:
     took_s = await _play(tmp_path, ["create:persistentvolumes:throttle=2x1"], within_s=10)
     assert took_s >= 2

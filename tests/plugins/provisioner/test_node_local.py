@@ -57,6 +57,7 @@ def owner(world: World, name: str = "data") -> str | None:
     return found
 
 
+@pytest.mark.parity("T-NODE-13")
 @pytest.mark.parametrize(
     ("node", "name"),
     [
@@ -73,6 +74,7 @@ def test_manager_of_capacity_objects_is_named_after_its_node(node: str, name: st
     assert len(name) <= 63
 
 
+@pytest.mark.parity("T-NODE-03")
 def test_wait_before_competing_doubles_up_to_its_cap_and_is_spread_by_the_first_wait() -> None:
     def bounds(attempts: int) -> tuple[float, float]:
         return tuple(competing_delay_s(attempts, 20, 60, spread) for spread in (1.0, 0.0))  # type: ignore[return-value]
@@ -80,6 +82,7 @@ def test_wait_before_competing_doubles_up_to_its_cap_and_is_spread_by_the_first_
     assert [bounds(attempts) for attempts in (0, 1, 2, 3, 9999)] == [(0, 20), (20, 40), (40, 60), (40, 60), (40, 60)]
 
 
+@pytest.mark.parity("T-NODE-01")
 @pytest.mark.looptime
 @pytest.mark.parametrize(
     ("selected", "storage_class", "node", "wanted"),
@@ -114,6 +117,7 @@ async def test_who_provisions(selected: str, storage_class: dict[str, Any], node
         assert list(world.driver.ledger) == []
 
 
+@pytest.mark.parity("T-NODE-02")
 @pytest.mark.looptime
 async def test_every_claim_of_thirty_is_made_by_one_of_three_nodes_and_the_losers_are_silent() -> None:
     first = node_world("n1")
@@ -135,6 +139,7 @@ async def test_every_claim_of_thirty_is_made_by_one_of_three_nodes_and_the_loser
         assert len(world.calls()) == len(mine)
 
 
+@pytest.mark.parity("T-NODE-05")
 @pytest.mark.looptime
 async def test_node_that_ran_out_of_room_gives_the_claim_to_one_that_has_some() -> None:
     first = node_world("n1", can_tell_room=False)
@@ -150,6 +155,7 @@ async def test_node_that_ran_out_of_room_gives_the_claim_to_one_that_has_some() 
     assert len(second.calls()) == 1
 
 
+@pytest.mark.parity("T-NODE-04")
 @pytest.mark.looptime
 async def test_claim_that_no_node_has_room_for_waits_without_a_call_and_is_taken_when_there_is_room() -> None:
     world = node_world("n1")
@@ -167,6 +173,7 @@ async def test_claim_that_no_node_has_room_for_waits_without_a_call_and_is_taken
     assert world.volume(uid)
 
 
+@pytest.mark.parity("T-NODE-06")
 @pytest.mark.looptime
 async def test_room_is_asked_for_with_what_the_volume_would_be() -> None:
     world = node_world("n1")
@@ -179,6 +186,7 @@ async def test_room_is_asked_for_with_what_the_volume_would_be() -> None:
     assert asked.volume_capabilities[0].mount.fs_type == "xfs"
 
 
+@pytest.mark.parity("T-NODE-07")
 @pytest.mark.looptime
 @pytest.mark.parametrize("can_tell", [True, False])
 async def test_driver_that_cannot_tell_its_room_is_asked_for_the_volume(can_tell: bool) -> None:
@@ -191,6 +199,7 @@ async def test_driver_that_cannot_tell_its_room_is_asked_for_the_volume(can_tell
     assert len(world.calls("GetCapacity")) == (1 if can_tell else 0)
 
 
+@pytest.mark.parity("T-NODE-08")
 @pytest.mark.looptime
 @pytest.mark.parametrize("places", [True, False])
 async def test_driver_without_places_takes_claims_too(places: bool) -> None:
@@ -202,6 +211,7 @@ async def test_driver_without_places_takes_claims_too(places: bool) -> None:
     assert owner(world) == "n1"
 
 
+@pytest.mark.parity("T-NODE-09")
 @pytest.mark.looptime
 @pytest.mark.parametrize("status", [409, 403, 500, 0])
 async def test_failed_write_is_tried_again_and_only_a_conflict_is_not_told(status: int) -> None:
@@ -215,6 +225,7 @@ async def test_failed_write_is_tried_again_and_only_a_conflict_is_not_told(statu
     assert len(told) == (0 if status == 409 else 1)
 
 
+@pytest.mark.parity("T-NODE-10")
 @pytest.mark.looptime
 async def test_volume_is_deleted_by_the_node_that_can_reach_it() -> None:
     first = node_world("n1")
@@ -238,6 +249,7 @@ async def test_volume_is_deleted_by_the_node_that_can_reach_it() -> None:
     assert "deletionTimestamp" not in three["metadata"]
 
 
+@pytest.mark.parity("T-NODE-12")
 @pytest.mark.looptime
 async def test_each_node_publishes_its_own_room_and_watches_no_nodes() -> None:
     capacity = CapacitySettings(namespace="team", ownerref_level=-1, rate=RateConfig())

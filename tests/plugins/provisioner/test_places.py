@@ -64,6 +64,7 @@ def select(world: World, node: str) -> None:
     )
 
 
+@pytest.mark.parity("T-REQ-13")
 @pytest.mark.parametrize(
     ("settings", "wanted"),
     [({}, ("a b c", "b c a")), ({"strict_topology": True}, ("b", "b")), ({"topology": False}, None)],
@@ -101,7 +102,7 @@ async def test_driver_without_places_is_told_none_and_no_node_is_watched() -> No
     assert [places_of(call) for call in world.calls()] == [None]
 
 
-@pytest.mark.parity("P-PLACE-04")
+@pytest.mark.parity("P-PLACE-04", "T-LIFE-04")
 async def test_node_that_lost_its_csinode_is_given_up_and_another_one_works() -> None:
     world = place_world()
     world.add_class(**LATE)
@@ -117,6 +118,7 @@ async def test_node_that_lost_its_csinode_is_given_up_and_another_one_works() ->
     assert [places_of(call) for call in world.calls()] == [("a b c", "a b c")]
 
 
+@pytest.mark.parity("T-LIFE-05")
 @pytest.mark.parametrize("what", ["labels", "registration"])
 async def test_node_that_does_not_tell_its_place_yet_is_waited_for(what: str) -> None:
     world = place_world()
@@ -139,7 +141,7 @@ async def test_node_that_does_not_tell_its_place_yet_is_waited_for(what: str) ->
     assert [places_of(call) for call in world.calls()] == [("a b c", "b c a")]
 
 
-@pytest.mark.parity("P-PLACE-03")
+@pytest.mark.parity("P-PLACE-03", "T-LIFE-03")
 @pytest.mark.parametrize("selected", [True, False])
 async def test_exhausted_node_goes_back_to_the_scheduler_only_if_one_was_selected(selected: bool) -> None:
     world = place_world()
@@ -151,7 +153,7 @@ async def test_exhausted_node_goes_back_to_the_scheduler_only_if_one_was_selecte
     assert len(world.calls()) == 2
 
 
-@pytest.mark.parity("P-PLACE-05")
+@pytest.mark.parity("P-PLACE-05", "T-LIFE-01")
 async def test_every_call_until_the_final_answer_names_the_same_places() -> None:
     world = place_world()
     world.add_class(**LATE)
@@ -174,6 +176,7 @@ async def test_every_call_until_the_final_answer_names_the_same_places() -> None
     assert places_of(calls[0]) == ("a b c", "b c a")
 
 
+@pytest.mark.parity("T-LIFE-02")
 @pytest.mark.parametrize("status", ["Internal", "ResourceExhausted"])
 async def test_after_a_final_answer_the_places_are_looked_up_again(status: str) -> None:
     world = place_world()
@@ -190,6 +193,7 @@ async def test_after_a_final_answer_the_places_are_looked_up_again(status: str) 
     assert asked[2] == ("a b", "b a")
 
 
+@pytest.mark.parity("T-REQ-14")
 async def test_answer_from_elsewhere_is_written_as_it_came() -> None:
     """Only the driver knows where a volume is; an affinity made of what was asked for would hide it."""
     world = place_world()

@@ -123,7 +123,7 @@ CLUSTER_A: list[tuple[str, dict[str, Any], tuple[str, str] | None]] = [
 ]
 
 
-@pytest.mark.parity("P-PLACE-01")
+@pytest.mark.parity("P-PLACE-01", "T-REQ-01")
 @pytest.mark.parametrize(("given_", "wanted"), [row[1:] for row in CLUSTER_A], ids=[row[0] for row in CLUSTER_A])
 def test_cluster_a(given_: dict[str, Any], wanted: tuple[str, str] | None) -> None:
     assert shown(find(A, **given_)) == wanted
@@ -133,6 +133,7 @@ E7 = 'topology [{zone b}] from selected node "n1" is not in requisite: [[{zone a
 E4 = "selected node '\"n1\"' topology '[{zone b}]' is not in allowed topologies: [[{zone c}] [{zone a}]]"
 
 
+@pytest.mark.parity("T-REQ-04")
 @pytest.mark.parametrize(
     ("given_", "text"),
     [
@@ -165,6 +166,7 @@ CLUSTER_B: list[tuple[str, dict[str, Any], tuple[str, str]]] = [
 ]
 
 
+@pytest.mark.parity("T-REQ-02")
 @pytest.mark.parametrize(("given_", "wanted"), [row[1:] for row in CLUSTER_B], ids=[row[0] for row in CLUSTER_B])
 @pytest.mark.parametrize("keys", [("zone", "rack"), ("rack", "zone")])
 def test_cluster_b_whatever_the_order_of_keys(
@@ -173,6 +175,7 @@ def test_cluster_b_whatever_the_order_of_keys(
     assert shown(find(Drawn(dict.fromkeys(B.keys, keys), B.labels), **given_)) == wanted
 
 
+@pytest.mark.parity("T-REQ-03")
 def test_cluster_c_nodes_with_other_keys() -> None:
     one, two = find(C, node="n1"), find(C, node="n2")
     assert shown(one) == ("z1 z9", "z1 z9")
@@ -183,6 +186,7 @@ def test_cluster_c_nodes_with_other_keys() -> None:
     assert picked == {one.requisite, two.requisite}
 
 
+@pytest.mark.parity("T-REQ-05")
 @pytest.mark.parametrize(
     ("cluster", "given_", "text", "is_node_gone"),
     [
@@ -226,6 +230,7 @@ def test_errors(cluster: Drawn, given_: dict[str, Any], text: str, is_node_gone:
     assert caught.value.is_node_gone is is_node_gone
 
 
+@pytest.mark.parity("T-REQ-06")
 def test_allowed_topologies_without_a_node_ask_no_node() -> None:
     assert shown(find(Drawn({}, {}), "data-web-0", allowed=[selector(zone="nowhere")])) == ("nowhere", "nowhere")
 
@@ -248,6 +253,7 @@ HASHES = [
 ]
 
 
+@pytest.mark.parity("T-REQ-07")
 @pytest.mark.parametrize(("name", "text", "value", "index", "of_three", "of_four"), HASHES)
 def test_start_is_read_from_the_claims_name(
     name: str, text: str, value: int, index: int, of_three: int, of_four: int
@@ -262,11 +268,13 @@ def test_hash_of_nothing() -> None:
     assert start_offset("", 3) in range(3)
 
 
+@pytest.mark.parity("T-REQ-08")
 @pytest.mark.parametrize("name", ["web-+1", "web-1_0", "web- 1", "web-\u0661", "web-\u00b2", "web--"])
 def test_what_python_reads_as_a_number_and_go_does_not_counts_as_text(name: str) -> None:
     assert split_claim_name(name) == (name, 0)
 
 
+@pytest.mark.parity("T-REQ-09")
 def test_flattening_multiplies_out() -> None:
     assert flatten([selector(zone="z1,z2", rack="rA,rB")]) == [
         (("rack", "rA"), ("zone", "z1")),
@@ -277,6 +285,7 @@ def test_flattening_multiplies_out() -> None:
     assert flatten([*EMPTY, selector(zone="z1")]) == [(("zone", "z1"),)]
 
 
+@pytest.mark.parity("T-REQ-10")
 def test_expression_without_values_takes_back_what_came_before() -> None:
     none = {"key": "rack", "values": []}
     both = [{"key": "zone", "values": ["z1"]}, none]
@@ -321,6 +330,7 @@ LABELS = st.dictionaries(st.sampled_from(["zone", "rack", "row"]), VALUES, max_s
 CLUSTERS = st.lists(LABELS, min_size=1, max_size=6)
 
 
+@pytest.mark.parity("T-REQ-11")
 @given(CLUSTERS, st.randoms(use_true_random=False), st.text("ab-01", min_size=1, max_size=8))
 def test_requirements_do_not_depend_on_the_order_of_nodes(
     labels: list[dict[str, str]], shuffle: random.Random, name: str
@@ -337,6 +347,7 @@ def test_requirements_do_not_depend_on_the_order_of_nodes(
     assert seen(labels) == seen(other)
 
 
+@pytest.mark.parity("T-REQ-12")
 @given(CLUSTERS, st.booleans(), st.booleans(), st.lists(st.sets(VALUES, min_size=1), max_size=2))
 def test_preferred_is_a_rotation_and_strict_never_widens(
     labels: list[dict[str, str]], has_node: bool, immediate: bool, zones: list[set[str]]
@@ -381,6 +392,7 @@ def term(*expressions: dict[str, Any]) -> dict[str, Any]:
     return {"matchExpressions": list(expressions)}
 
 
+@pytest.mark.parity("T-NODE-11")
 @pytest.mark.parametrize(
     ("given_", "wanted"),
     [

@@ -62,6 +62,7 @@ async def test_source_that_is_not_deleted_keeps_its_finalizer() -> None:
     assert world.wire.requests == []
 
 
+@pytest.mark.parity("T-SOURCE-01")
 @pytest.mark.parametrize("end", ["bound", "gone"])
 async def test_source_waits_for_its_pending_clone_and_goes_as_soon_as_that_ends(end: str) -> None:
     world = clone_world(retry_interval_start_s=4)
@@ -133,6 +134,7 @@ def snapshot_finalizers(world: World, name: str = "snap", namespace: str = "team
 SNAPSHOT = {"apiGroup": "snapshot.storage.k8s.io", "kind": "VolumeSnapshot", "name": "snap"}
 
 
+@pytest.mark.parity("T-SOURCE-03")
 async def test_left_over_finalizer_goes_at_the_first_sweep_and_others_stay() -> None:
     world = clone_world()
     add_snapshot(world, "snap", OTHER, RESTORING)
@@ -140,6 +142,7 @@ async def test_left_over_finalizer_goes_at_the_first_sweep_and_others_stay() -> 
     assert snapshot_finalizers(world) == [OTHER]
 
 
+@pytest.mark.parity("T-SOURCE-04")
 async def test_snapshot_that_a_claim_waits_for_keeps_its_finalizer_until_a_later_sweep() -> None:
     world = clone_world(snapshot_orphan_sweep_interval_s=60.0)
     add_snapshot(world, "snap", RESTORING)
@@ -152,6 +155,7 @@ async def test_snapshot_that_a_claim_waits_for_keeps_its_finalizer_until_a_later
     assert snapshot_finalizers(world) == []
 
 
+@pytest.mark.parity("T-SOURCE-05")
 @pytest.mark.parametrize(("status", "wanted"), [(403, [RESTORING]), (404, [RESTORING]), (500, []), (0, [])], ids=str)
 async def test_list_that_is_refused_ends_a_sweep_quietly_and_one_that_failed_is_tried_again(
     status: int, wanted: list[str]
@@ -186,6 +190,7 @@ async def test_sweep_needs_an_interval_and_a_driver_with_snapshots(settings: dic
     assert snapshot_finalizers(world) == [RESTORING]
 
 
+@pytest.mark.parity("T-SOURCE-06")
 async def test_clone_whose_source_is_deleted_while_its_outcome_is_unknown_finishes_and_the_source_goes() -> None:
     """Go reads the source again, finds it being deleted, and neither the clone nor the source ever ends."""
     world = World(
@@ -213,6 +218,7 @@ async def test_clone_whose_source_is_deleted_while_its_outcome_is_unknown_finish
         assert world.api.get("persistentvolumeclaims", "old", "team") is None
 
 
+@pytest.mark.parity("T-SOURCE-02")
 async def test_source_of_a_clone_may_be_in_another_namespace() -> None:
     def claim(**spec: Any) -> Claim:
         return Claim(metadata=Metadata(name="clone", namespace="team"), spec=ClaimSpec(**spec))

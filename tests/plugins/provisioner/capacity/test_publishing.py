@@ -67,6 +67,7 @@ def room_writes(world: World) -> list[str]:
     return [line.split()[0] for line in world.writes() if line.endswith("csistoragecapacities")]
 
 
+@pytest.mark.parity("T-ROOM-01")
 async def test_the_worked_example() -> None:
     world = room_world()
     for node, zone in (("n1", "a"), ("n2", "a"), ("n3", "b")):
@@ -107,6 +108,7 @@ async def test_the_worked_example() -> None:
         assert set(rooms(world)) == {("fast", "zone=a"), ("fast", "zone=b")}
 
 
+@pytest.mark.parity("T-ROOM-02")
 async def test_one_object_letter_by_letter() -> None:
     world = room_world(zones="a")
     world.driver.settings = replace(world.driver.settings, total_bytes=10 * GIB, max_volume_bytes=GIB)
@@ -133,6 +135,7 @@ async def test_one_object_letter_by_letter() -> None:
     assert call.accessible_topology.segments == {"zone": "a"}
 
 
+@pytest.mark.parity("T-ROOM-03")
 async def test_no_room_is_published_too() -> None:
     world = room_world(zones="b")
     add_node(world, "n1", zone="a")
@@ -141,6 +144,7 @@ async def test_no_room_is_published_too() -> None:
     assert rooms(world) == {("fast", "zone=a"): "0"}
 
 
+@pytest.mark.parity("T-ROOM-04")
 async def test_equal_answers_write_nothing_and_other_ones_are_written_at_the_next_poll() -> None:
     world = room_world(zones="ab")
     add_node(world, "n1", zone="a")
@@ -164,6 +168,7 @@ async def test_equal_answers_write_nothing_and_other_ones_are_written_at_the_nex
         assert set(rooms(world).values()) == {"1Gi"}
 
 
+@pytest.mark.parity("T-ROOM-05")
 async def test_change_of_a_label_that_is_no_key_asks_nothing() -> None:
     world = room_world()
     add_node(world, "n1", zone="a")
@@ -176,6 +181,7 @@ async def test_change_of_a_label_that_is_no_key_asks_nothing() -> None:
         assert (asked(world), len(world.wire.requests)) == before
 
 
+@pytest.mark.parity("T-ROOM-06")
 @pytest.mark.parametrize("answer", ["error", "negative", "negative maximum"])
 async def test_answer_that_is_none_changes_no_object_and_is_asked_for_again(
     answer: str, monkeypatch: pytest.MonkeyPatch
@@ -202,6 +208,7 @@ async def test_answer_that_is_none_changes_no_object_and_is_asked_for_again(
     assert room_writes(world) == ["create", "update"]
 
 
+@pytest.mark.parity("T-ROOM-20")
 @pytest.mark.parametrize("status", [409, 403, 500, 0])
 @pytest.mark.parametrize("verb", ["create", "update", "delete"])
 async def test_refused_write_is_tried_again(verb: str, status: int) -> None:
@@ -222,6 +229,7 @@ async def test_refused_write_is_tried_again(verb: str, status: int) -> None:
     assert rooms(world) == ({} if verb == "delete" else {("fast", "zone=a"): "1Gi"})
 
 
+@pytest.mark.parity("T-ROOM-07")
 async def test_driver_without_places_has_one_object_a_class_and_it_stays() -> None:
     """Upstream takes an empty and an absent map of labels for different, and deletes and creates it at each poll."""
     world = room_world(plugin=frozenset({"CONTROLLER_SERVICE"}))
@@ -235,6 +243,7 @@ async def test_driver_without_places_has_one_object_a_class_and_it_stays() -> No
     assert all(call.accessible_topology is None for call in world.calls("GetCapacity"))
 
 
+@pytest.mark.parity("T-ROOM-08")
 async def test_nodes_that_lack_a_label_a_registration_or_agreement_form_the_segments_they_can() -> None:
     world = room_world()
     add_node(world, "n1", ("zone",), zone="a")
@@ -253,6 +262,7 @@ async def test_nodes_that_lack_a_label_a_registration_or_agreement_form_the_segm
         assert ("fast", "rack=r3,zone=c") in rooms(world)
 
 
+@pytest.mark.parity("T-ROOM-09")
 @pytest.mark.parametrize("wanted", [False, True])
 async def test_classes_that_bind_at_once_count_only_if_asked_for(wanted: bool) -> None:
     world = room_world(zones="a", for_immediate_binding=wanted)
@@ -263,6 +273,7 @@ async def test_classes_that_bind_at_once_count_only_if_asked_for(wanted: bool) -
     assert set(rooms(world)) == ({("now", "zone=a")} if wanted else set())
 
 
+@pytest.mark.parity("T-ROOM-10")
 async def test_left_over_duplicate_and_unreadable_objects_go_at_start_and_foreign_ones_stay() -> None:
     world = room_world(zones="a")
     add_node(world, "n1", zone="a")
@@ -297,6 +308,7 @@ async def test_left_over_duplicate_and_unreadable_objects_go_at_start_and_foreig
     assert first["capacity"] == "100Gi"
 
 
+@pytest.mark.parity("T-ROOM-11")
 async def test_object_whose_labels_were_taken_is_left_alone_and_made_anew() -> None:
     world = room_world(zones="a")
     add_node(world, "n1", zone="a")
@@ -311,6 +323,7 @@ async def test_object_whose_labels_were_taken_is_left_alone_and_made_anew() -> N
     assert obj["metadata"]["name"] in names
 
 
+@pytest.mark.parity("T-ROOM-12")
 async def test_class_made_anew_as_immediate_loses_its_objects() -> None:
     world = room_world(zones="a")
     add_node(world, "n1", zone="a")
@@ -325,6 +338,7 @@ async def test_class_made_anew_as_immediate_loses_its_objects() -> None:
     assert rooms(world) == {}
 
 
+@pytest.mark.parity("T-ROOM-13")
 async def test_room_is_asked_for_again_after_volumes_were_made_refused_or_deleted() -> None:
     world = room_world(zones="ab")
     add_node(world, "n1", zone="a")
@@ -358,6 +372,7 @@ def pod(name: str, owner: dict[str, Any] | None) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec}
 
 
+@pytest.mark.parity("T-ROOM-14")
 @pytest.mark.parametrize("level", [0, 1])
 async def test_owner_is_the_pod_or_its_controller_which_is_not_read(level: int) -> None:
     world = room_world(zones="a", ownerref_level=level, pod_name="me")
@@ -371,6 +386,7 @@ async def test_owner_is_the_pod_or_its_controller_which_is_not_read(level: int) 
     assert obj["metadata"]["ownerReferences"] == [above if level else itself]
 
 
+@pytest.mark.parity("T-ROOM-15")
 @pytest.mark.parametrize(("level", "has_pod"), [(0, False), (1, True), (1, False)])
 async def test_owner_that_cannot_be_found_is_looked_for_again_and_nothing_is_published_without(
     level: int, has_pod: bool
@@ -413,6 +429,7 @@ async def test_pod_that_does_not_know_itself_is_told_what_to_set(settings_: dict
         await room_world(**settings_).run()
 
 
+@pytest.mark.parity("T-ROOM-17")
 async def test_lane_of_its_own_takes_42_minutes_for_500_segments_and_5_classes_and_slows_nobody_else() -> None:
     world = room_world(rate=RateConfig(qps=1.0, burst=5), poll_interval_s=7200.0)
     world.driver.settings = replace(world.driver.settings, places=tuple({"zone": f"z{n}"} for n in range(500)))
@@ -433,6 +450,7 @@ async def test_lane_of_its_own_takes_42_minutes_for_500_segments_and_5_classes_a
     assert len(room_writes(world)) <= 2505
 
 
+@pytest.mark.parity("T-ROOM-18")
 async def test_500_segments_and_5_classes_cost_one_call_and_one_write_each_and_a_second_poll_none() -> None:
     world = room_world(threads=4)
     world.driver.settings = replace(world.driver.settings, places=tuple({"zone": f"z{n}"} for n in range(500)))
@@ -465,6 +483,7 @@ CHANGES = st.lists(
 )
 
 
+@pytest.mark.parity("T-ROOM-19")
 @settings(max_examples=25, deadline=None)
 @given(CHANGES)
 async def test_after_any_changes_there_are_exactly_the_objects_that_should_be(
