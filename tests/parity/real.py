@@ -11,33 +11,54 @@ from typing import TYPE_CHECKING
 from csisidecar.config import KubeConfig
 from csisidecar.kube import KubeClient, connect
 from tests.envtest.control_plane import control_plane, why_not
-from tests.parity import attacher_plays, provisioner_plays, provisioner_stage, stage
+from tests.parity import (
+    attacher_plays,
+    capacity_plays,
+    node_plays,
+    provisioner_plays,
+    provisioner_stage,
+    stage,
+    topology_plays,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
+
+    Said = AsyncIterator[tuple[str, Sequence[str], list[str]]]
+    """Name, rows and differences of each play."""
 
 FLAGS = ("--feature-gates=CrossNamespaceVolumeDataSource=true",)
 """Of kube-apiserver: without, it drops the namespace of a data source."""
 
 
-def _ours(mode: str) -> list[str]:
-    return [sys.executable, "-c", f"import sys; from csisidecar.cli import {mode}_main; sys.exit({mode}_main())"]
+FAMILIES = (topology_plays, capacity_plays, node_plays)
+"""What the subject topology plays, one after the other; the provisioner does all of it."""
 
 
 def why_not_real(mode: str) -> str:
     """Why the Go sidecar cannot be played against, empty when it can."""
-    folder = os.environ.get("CSI_SIDECARS")
+    folder, sidecar = os.environ.get("CSI_SIDECARS"), f"csi-{_plugin_of(mode)}"
     if not folder:
-        return f"CSI_SIDECARS is not set: it names the folder with csi-{mode}"
-    if not (Path(folder) / f"csi-{mode}").is_file():
-        return f"the folder of CSI_SIDECARS has no csi-{mode}"
+        return f"CSI_SIDECARS is not set: it names the folder with {sidecar}"
+    if not (Path(folder) / sidecar).is_file():
+        return f"the folder of CSI_SIDECARS has no {sidecar}"
     return why_not()
 
 
-async def play_all(mode: str, only: str = "") -> AsyncIterator[tuple[str, Sequence[str], list[str]]]:
+def commands_of(mode: str) -> tuple[Sequence[str], Sequence[str]]:
+    """The words that start ours, and those that start Go's."""
+    plugin = _plugin_of(mode)
+    ours = [sys.executable, "-c", f"import sys; from csisidecar.cli import {plugin}_main; sys.exit({plugin}_main())"]
+    return ours, [str(Path(os.environ["CSI_SIDECARS"]) / f"csi-{plugin}")]
+
+
+def _plugin_of(mode: str) -> str:
+    return "provisioner" if mode == "topology" else mode
+
+
+async def play_all(mode: str, only: str = "") -> Said:
     """Each play's name, its rows, and what differed; or those whose name has `only` in it."""
-    go = [str(Path(os.environ["CSI_SIDECARS"]) / f"csi-{mode}")]
-    commands = (_ours(mode), go)
+    commands = commands_of(mode)
     with tempfile.TemporaryDirectory(prefix="parity") as name:
         folder = Path(name)
         (folder / "plane").mkdir()
@@ -46,17 +67,21 @@ async def play_all(mode: str, only: str = "") -> AsyncIterator[tuple[str, Sequen
             connect(KubeConfig(kubeconfig=str(plane.kubeconfig))) as session,
         ):
             kube = KubeClient(session)
-            if mode == "attacher":
+            if mode == "topology":
+                for family in FAMILIES:
+                    async for said in family.play_all(kube, commands, plane.kubeconfig, folder, only):
+                        yield said
+            elif mode == "attacher":
                 for play in attacher_plays.PLAYS:
                     if only in play.name:
                         done = [await stage.perform(play, kube, words, plane.kubeconfig, folder) for words in commands]
                         yield play.name, play.rows, stage.differences(*done)
-                return
-            await provisioner_stage.install_kinds(kube)
-            for each in provisioner_plays.PLAYS:
-                if only in each.name:
-                    left = [
-                        await provisioner_stage.perform(each, kube, words, plane.kubeconfig, folder)
-                        for words in commands
-                    ]
-                    yield each.name, each.rows, provisioner_stage.differences(*left)
+            else:
+                await provisioner_stage.install_kinds(kube)
+                for each in provisioner_plays.PLAYS:
+                    if only in each.name:
+                        left = [
+                            await provisioner_stage.perform(each, kube, words, plane.kubeconfig, folder)
+                            for words in commands
+                        ]
+                        yield each.name, each.rows, provisioner_stage.differences(*left)
