@@ -4,67 +4,29 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from csisidecar.config import CapacitySettings, ProvisionerSettings, RateConfig
+from csisidecar.config import RateConfig
 from csisidecar.errors import ConfigError
-from tests.plugins.provisioner.world import CAPABILITIES, DRIVER, GIB, World
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from tests.plugins.provisioner.capacity.rooms import (
+    LABELS,
+    LATE,
+    LATE_MODE,
+    add_node,
+    asked,
+    pod,
+    relabel,
+    room_world,
+    room_writes,
+    rooms,
+)
+from tests.plugins.provisioner.world import GIB
 
 pytestmark = [pytest.mark.looptime, pytest.mark.timeout(120)]
-
-PLACES = frozenset({"CONTROLLER_SERVICE", "VOLUME_ACCESSIBILITY_CONSTRAINTS"})
-LATE = {"volumeBindingMode": "WaitForFirstConsumer"}
-NO_CEILING = RateConfig()
-LABELS = {"csi.storage.k8s.io/drivername": DRIVER, "csi.storage.k8s.io/managed-by": "external-provisioner"}
-
-
-def room_world(*, zones: str = "abc", plugin: frozenset[str] = PLACES, **capacity: Any) -> World:
-    given_ = {"namespace": "team", "ownerref_level": -1, "rate": NO_CEILING, **capacity}
-    world = World(
-        settings=ProvisionerSettings(capacity=CapacitySettings(**given_), retry_interval_max_s=8),
-        controller=CAPABILITIES | {"GET_CAPACITY"},
-        plugin_capabilities=plugin,
-        topology={"zone": "a"},
-    )
-    world.driver.settings = replace(
-        world.driver.settings, places=tuple({"zone": zone} for zone in zones), total_bytes=100 * GIB
-    )
-    return world
-
-
-def add_node(world: World, name: str, keys: tuple[str, ...] | None = ("zone",), **labels: str) -> None:
-    world.api.create({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}})
-    driver: dict[str, Any] = {"name": DRIVER, "nodeID": name}
-    if keys is not None:
-        driver["topologyKeys"] = list(keys)
-    body = {"metadata": {"name": name}, "spec": {"drivers": [driver]}}
-    world.api.create({"apiVersion": "storage.k8s.io/v1", "kind": "CSINode", **body})
-
-
-def rooms(world: World) -> dict[tuple[str, str], str]:
-    """Class and segment → capacity; fails on two objects for one."""
-    found: dict[tuple[str, str], str] = {}
-    for obj in world.api.list("csistoragecapacities"):
-        labels = (obj.get("nodeTopology") or {}).get("matchLabels") or {}
-        key = (obj["storageClassName"], ",".join(f"{k}={v}" for k, v in sorted(labels.items())))
-        assert key not in found
-        found[key] = obj["capacity"]
-    return found
-
-
-def asked(world: World) -> int:
-    return len(world.calls("GetCapacity"))
-
-
-def room_writes(world: World) -> list[str]:
-    return [line.split()[0] for line in world.writes() if line.endswith("csistoragecapacities")]
 
 
 @pytest.mark.parity("T-ROOM-01")
@@ -364,14 +326,6 @@ async def test_room_is_asked_for_again_after_volumes_were_made_refused_or_delete
         assert asked(world) == 7
 
 
-def pod(name: str, owner: dict[str, Any] | None) -> dict[str, Any]:
-    meta: dict[str, Any] = {"name": name, "namespace": "team"}
-    if owner is not None:
-        meta["ownerReferences"] = [owner]
-    spec = {"containers": [{"name": "main", "image": "none"}]}
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec}
-
-
 @pytest.mark.parity("T-ROOM-14")
 @pytest.mark.parametrize("level", [0, 1])
 async def test_owner_is_the_pod_or_its_controller_which_is_not_read(level: int) -> None:
@@ -469,10 +423,6 @@ async def test_500_segments_and_5_classes_cost_one_call_and_one_write_each_and_a
         assert len(world.wire.requests) <= 2520
 
 
-def relabel(zone: str) -> Callable[[dict[str, Any]], None]:
-    return lambda obj: obj["metadata"]["labels"].update(zone=zone)
-
-
 CHANGES = st.lists(
     st.tuples(
         st.sampled_from(["node", "label", "unregister", "class", "immediate", "delete", "copy", "wait"]),
@@ -529,6 +479,3 @@ async def test_after_any_changes_there_are_exactly_the_objects_that_should_be(
         here = {zone for name, zone in nodes.items() if name not in unregistered}
         relevant = {name for name, is_relevant in classes.items() if is_relevant}
         assert set(rooms(world)) == {(name, f"zone={zone}") for name in relevant for zone in here}
-
-
-LATE_MODE = "WaitForFirstConsumer"
