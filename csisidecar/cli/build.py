@@ -115,7 +115,10 @@ def build(values: Values, running: Sequence[str], outside: Surroundings) -> Laun
     options = plugin_options(values, running)
     node_deployment = "provisioner" in running and bool(values.get("node-deployment"))
     if node_deployment and not outside.env.get("NODE_NAME"):
-        raise SettingError("--node-deployment needs the variable NODE_NAME", provisioner=FATAL)
+        raise SettingError(
+            "--node-deployment needs the variable NODE_NAME: the name of the pod's node, from its field spec.nodeName",
+            provisioner=FATAL,
+        )
     http, notices = _http(values)
     kube, kube_notices = _kube(values, running, outside)
     settings = {mode: _settings(values, mode, options.get(mode, {}), outside) for mode in running}

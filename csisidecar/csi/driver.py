@@ -106,7 +106,7 @@ async def handshake(
         controller: frozenset[str] = frozenset()
         if CONTROLLER_SERVICE in plugin:
             controller = controller_capabilities(await client.controller_get_capabilities(timeout_s=timeout_s))
-        node = await _find_node(client, timeout_s) if with_node else None
+        node = await _find_node(client, info.name, timeout_s) if with_node else None
     except CSIError as error:
         raise StartupError(f"CSI driver {info.name} at {endpoint}: {error.method}: {error}") from error
     return DriverInfo(
@@ -118,8 +118,14 @@ async def handshake(
     )
 
 
-async def _find_node(client: CSIClient, timeout_s: float) -> NodeInfo:
-    reply = await client.node_get_info(timeout_s=timeout_s)
+async def _find_node(client: CSIClient, driver_name: str, timeout_s: float) -> NodeInfo:
+    try:
+        reply = await client.node_get_info(timeout_s=timeout_s)
+    except CSIError as error:
+        raise StartupError(
+            f"CSI driver {driver_name} at {client.channel.endpoint}: {error.method}: {error};"
+            " one provisioner a node needs the driver's node service, on the same socket, to say where that node is"
+        ) from error
     place = reply.accessible_topology
     return NodeInfo(node_id=reply.node_id, segments=None if place is None else dict(place.segments))
 

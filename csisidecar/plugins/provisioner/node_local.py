@@ -64,12 +64,15 @@ def judge_owner(
     cluster: Cluster | None,
     settings: ProvisionerSettings,
 ) -> Whose:
-    """Whose claim this is, as far as `node` is concerned; a claim without a class is everybody's to complain about."""
+    """Whose claim this is, as far as `node` is concerned.
+
+    That a class does not exist is everybody's to complain about; a claim that names none is nobody's.
+    """
     selected = claim.annotations.get(names.SELECTED_NODE)
     if selected:
         return Whose.OURS if selected == node.name else Whose.ANOTHERS
     if storage_class is None:
-        return Whose.OURS
+        return Whose.OURS if claim.class_name else Whose.ANOTHERS
     if storage_class.volume_binding_mode != "Immediate" or not node.immediate_binding:
         return Whose.ANOTHERS
     if storage_class.allowed_topologies and cluster is not None:
@@ -114,6 +117,8 @@ class _Bid:
     attempts: int = 0
     due_s: float | None = None
     """Monotonic time of the next try; None: not competing now."""
+    had_it: bool = False
+    """Whether this node took the claim before and gave it back; then it keeps its place at the end of the line."""
 
 
 class OwnerReconciler:
@@ -157,7 +162,7 @@ class OwnerReconciler:
         whose = judge_owner(claim, storage_class, self._node, self._cluster, self._settings)
         if whose is not Whose.FREE or storage_class is None or claim.is_deleting:
             bid.due_s = None
-            if whose is Whose.ANOTHERS:
+            if whose is Whose.ANOTHERS and not bid.had_it:
                 del self._bids[uid]
             return DONE
         now_s = self._ctx.clock.monotonic()
@@ -169,7 +174,7 @@ class OwnerReconciler:
         if not await self._has_room(claim, storage_class):
             return self._wait(bid, at_least_s=FULL_PAUSE_S)
         try:
-            await self._take(claim)
+            bid.had_it |= await self._take(claim)
         except ConflictError:
             return self._wait(bid)
         except (NotFoundError, ThrottledError):
@@ -233,16 +238,17 @@ class OwnerReconciler:
         logger.info("not enough room here for the claim", extra={"claim": str(claim.key), "wanted_bytes": wanted})
         return False
 
-    async def _take(self, claim: Claim) -> None:
-        """Write our name on the claim, unless it has one by now; raises KubeError."""
+    async def _take(self, claim: Claim) -> bool:
+        """Write our name on the claim, unless it has one by now; whether that was done. Raises KubeError."""
         live = await self._ctx.kube.get(PERSISTENT_VOLUME_CLAIMS, claim.name, namespace=claim.namespace)
         annotations = live["metadata"].get("annotations") or {}
         taken = annotations.get(names.SELECTED_NODE) or (live.get("spec") or {}).get("volumeName")
         if live["metadata"].get("uid") != claim.uid or taken or live["metadata"].get("deletionTimestamp"):
-            return
+            return False
         live["metadata"]["annotations"] = {**annotations, names.SELECTED_NODE: self._node.name}
         await self._ctx.kube.update(PERSISTENT_VOLUME_CLAIMS, live)
         logger.info("took a claim for this node", extra={"claim": str(claim.key), "node": self._node.name})
+        return True
 
 
 def manager_name(node: str) -> str:

@@ -43,6 +43,7 @@ from csisidecar.plugins.provisioner.protection import SourceProtection
 from csisidecar.plugins.provisioner.saving import BY_UID, VolumeSaver
 from csisidecar.plugins.provisioner.sources import SourceReader
 from csisidecar.plugins.provisioner.topology import OneNode, StoredCluster
+from csisidecar.plugins.provisioner.twins import TwinReconciler, check_segments
 from csisidecar.plugins.provisioner.unprotect import unprotecting_controllers
 from csisidecar.plugins.provisioner.unsaved import UnsavedReconciler
 from csisidecar.plugins.provisioner.volumes import VolumeReconciler
@@ -220,6 +221,7 @@ class Provisioner:
             *unprotecting_controllers(ctx, settings, memory, claims, backoff),
             *publishers,
             *takers,
+            *self._build_twins(ctx, volumes, backoff),
         ]
 
     def _find_segments(self, ctx: PluginContext) -> Mapping[str, str] | None:
@@ -272,6 +274,21 @@ class Provisioner:
             ),
         )
 
+    def _build_twins(self, ctx: PluginContext, volumes: Store[Volume], backoff: Backoff) -> Sequence[Controller[str]]:
+        """The controller that tells of a second provisioner for our node, where each node has its provisioner."""
+        node = self.settings.node
+        if node is None:
+            return ()
+        twins = TwinReconciler(
+            volumes, self._memory, driver_name=ctx.driver.name, node_name=node.name, identity=self._identity
+        )
+        found = on_mapped(
+            volumes,
+            lambda volume: (volume.name,),
+            when=lambda change: change.new is not None and twins.is_by_twin(change.new),
+        )
+        return (Controller(name="nodetwins", reconciler=twins, triggers=[found], workers=1, backoff=backoff),)
+
     def _build_capacity(
         self, ctx: PluginContext, classes: Store[StorageClass], backoff: Backoff
     ) -> tuple[Sequence[Controller[Any]], RoomNews]:
@@ -297,11 +314,17 @@ class Provisioner:
         return grants
 
     def _find_cluster(self, ctx: PluginContext) -> Cluster | None:
-        """The nodes, where the driver says that volumes are not usable everywhere and nobody turned that off."""
+        """The nodes, where the driver says that volumes are not usable everywhere and nobody turned that off.
+
+        Raises:
+            UnsupportedDriverError: the driver's place of our node can be no label of it.
+        """
         if not (self.settings.topology and ctx.driver.has_plugin("VOLUME_ACCESSIBILITY_CONSTRAINTS")):
             return None
         if self.settings.node is not None:
-            return OneNode(name=self.settings.node.name, segments=self._find_segments(ctx) or {})
+            segments = self._find_segments(ctx) or {}
+            check_segments(ctx.driver.name, self.settings.node.name, segments)
+            return OneNode(name=self.settings.node.name, segments=segments)
         return StoredCluster(ctx.driver.name, ctx.stores.get(CSI_NODES, CSINode), ctx.stores.get(NODES, Node))
 
 
