@@ -21,7 +21,7 @@ LATE = {"volumeBindingMode": "WaitForFirstConsumer"}
 def place_world(**settings: Any) -> World:
     """Nodes n1 in zone b, n2 in zone a, n3 in zone c; a driver that is in zone b."""
     world = World(
-        settings=ProvisionerSettings(retry_interval_max_s=4, **settings),
+        settings=ProvisionerSettings(**{"retry_interval_max_s": 4, **settings}),
         plugin_capabilities=PLACES,
         topology={"zone": "b"},
     )
