@@ -128,8 +128,7 @@ class Catalog:
 
     def items(self) -> list[Item]:
         """Every item that should exist."""
-        relevant = [each.name for each in self._classes.values() if self.is_relevant(each)]
-        return [Item(name, segment) for segment in sorted(self._segments.current) for name in sorted(relevant)]
+        return self.items_in(sorted(self._segments.current))
 
     def items_in(self, segments: Iterable[Term]) -> list[Item]:
         """One item a relevant class in each of the segments, whether or not they are known."""
@@ -164,17 +163,20 @@ class Catalog:
             return is_wanted and count == 0
         return not is_wanted or count > 1
 
+    # Whoever does not lead tells the numbers too, while nobody there keeps the segments up to date.
+
     def goal(self) -> int:
         """How many objects there should be."""
-        return len(self.items())
+        return len(self.items_in(self._segments.look()))
 
     def reached(self) -> int:
         """How many of them there are."""
-        return sum(bool(self.rooms_of(item)) for item in self.items())
+        return sum(bool(self._rooms.by_index(BY_ITEM, item)) for item in self.items_in(self._segments.look()))
 
     def obsolete(self) -> int:
         """How many objects are about no item that should exist; duplicates do not count."""
-        return sum(self.find_class(item_of(room)) is None for room in self._rooms.values())
+        wanted = set(self.items_in(self._segments.look()))
+        return sum(item_of(room) not in wanted for room in self._rooms.values())
 
 
 class RoomNews(Protocol):

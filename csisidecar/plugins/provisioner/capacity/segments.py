@@ -21,12 +21,20 @@ class Segments(Protocol):
         """The segments that are known."""
         ...
 
+    def look(self) -> frozenset[Term]:
+        """The segments as they are now, known or not; for those who follow nothing."""
+        ...
+
 
 class FixedSegment:
     """The one segment of the node that this process works for."""
 
     def __init__(self, segments: Mapping[str, str]) -> None:
         self.current = frozenset({normalize(segments.items())})
+
+    def look(self) -> frozenset[Term]:
+        """It never changes."""
+        return self.current
 
 
 class ClusterSegments:
@@ -48,15 +56,16 @@ class ClusterSegments:
     def current(self) -> frozenset[Term]:
         """The segments as of the last `refresh`; the first look is one."""
         if self._current is None:
-            self._current = self._find()
+            self._current = self.look()
         return self._current
 
     def refresh(self) -> frozenset[Term]:
         """Look again; the segments that came or went."""
-        before, self._current = self.current, self._find()
+        before, self._current = self.current, self.look()
         return before ^ self._current
 
-    def _find(self) -> frozenset[Term]:
+    def look(self) -> frozenset[Term]:
+        """What the nodes say now."""
         found = set()
         for csi_node in self._csi_nodes.values():
             entry, node = csi_node.find_driver(self._driver_name), self._nodes.find(csi_node.name)

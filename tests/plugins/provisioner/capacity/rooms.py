@@ -70,3 +70,48 @@ def pod(name: str, owner: dict[str, Any] | None) -> dict[str, Any]:
 
 def relabel(zone: str) -> Callable[[dict[str, Any]], None]:
     return lambda obj: obj["metadata"]["labels"].update(zone=zone)
+
+
+def quiet_world(*, zones: str = "ab", classes: tuple[str, ...] = ("fast",), **more: Any) -> World:
+    """A node in each zone, and a poll so rare that all that happens is due to changes."""
+    world = room_world(zones=zones, **{"poll_interval_s": 7200.0, **more})
+    for number, zone in enumerate(zones, 1):
+        add_node(world, f"n{number}", zone=zone)
+    for name in classes:
+        add_kind(world, name)
+    return world
+
+
+def add_kind(world: World, name: str, **more: Any) -> None:
+    """A class that GetCapacity tells by its parameters, which is all that a driver sees of it."""
+    world.add_class(name, parameters={"kind": name}, **{**LATE, **more})
+
+
+def asked_about(world: World, since: int = 0) -> list[str]:
+    """Class and place of each GetCapacity, sorted; without the first `since` of them."""
+    found = []
+    for call in world.calls("GetCapacity")[since:]:
+        place = call.accessible_topology.segments if call.accessible_topology else {}
+        found.append(f"{call.parameters['kind']}@{','.join(value for _, value in sorted(place.items()))}")
+    return sorted(found)
+
+
+def names(world: World) -> set[str]:
+    return {obj["metadata"]["name"] for obj in world.api.list("csistoragecapacities")}
+
+
+def load_room(world: World, name: str, class_name: str = "fast", zone: str = "a", **more: Any) -> None:
+    """An object as it may be found; `more`: labels, and fields of the object, None for none."""
+    meta = {"name": name, "namespace": "team", "labels": more.pop("labels", LABELS)}
+    head = {"apiVersion": "storage.k8s.io/v1", "kind": "CSIStorageCapacity", "metadata": meta}
+    body = {"storageClassName": class_name, "nodeTopology": {"matchLabels": {"zone": zone}}, **more}
+    world.api.load([{**head, **{field: value for field, value in body.items() if value is not None}}])
+
+
+def gauges(world: World) -> tuple[float, float, float]:
+    """Goal, current, obsolete."""
+    goal, current, obsolete = (
+        world.numbers.gauges[f"csistoragecapacities_{name}",]()
+        for name in ("desired_goal", "desired_current", "obsolete")
+    )
+    return goal, current, obsolete
