@@ -122,7 +122,7 @@ class ClaimReconciler:
         current_attempt().subject = f"{claim.namespace}/{claim.name}"
         storage_class = plan.draft.storage_class if plan else self._classes.find(claim.class_name)
         verdict = judge_claim(claim, storage_class, self._driver_name, is_unfinished=plan is not None)
-        if verdict is Verdict.BOUND:
+        if verdict is Verdict.BOUND and (plan is None or plan.draft.name == claim.spec.volume_name):
             self._memory.forget_claim(uid)
             return DONE
         if plan is None and verdict in _NEEDS_OWNER:
@@ -138,7 +138,12 @@ class ClaimReconciler:
             self._record_failure(claim, error)
             raise error
         if verdict is not Verdict.PROVISION or storage_class is None:
-            self._memory.rest_claim(uid)
+            if plan is None:
+                self._memory.rest_claim(uid)
+            else:
+                # The driver gave no final answer yet: whoever wants the volume later, or deletes the claim, goes on
+                # with the very same request.
+                self._memory.settle_claim(uid)
             return DONE
         return await self._attempt(claim, storage_class, plan)
 

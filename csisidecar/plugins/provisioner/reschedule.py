@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from csisidecar.errors import KubeError
+from csisidecar.errors import KubeError, ThrottledError
 from csisidecar.kube import PERSISTENT_VOLUME_CLAIMS
 from csisidecar.plugins.provisioner import names
 
@@ -21,6 +21,9 @@ async def give_up_node(kube: KubeClient, claim: Claim) -> bool:
     False leaves the claim to its backoff: no node was selected, or the API server refused, or the claim is not
     as it was judged. The claim is read anew and written whole, as the shipped role allows no patch.
 
+    Raises:
+        ThrottledError: the API server asks to come back; nothing was written.
+
     Source: sig-storage-lib-external-provisioner `controller/controller.go`, rescheduleProvisioning.
     """
     node = claim.annotations.get(names.SELECTED_NODE)
@@ -33,6 +36,8 @@ async def give_up_node(kube: KubeClient, claim: Claim) -> bool:
             return False
         del annotations[names.SELECTED_NODE]
         await kube.update(PERSISTENT_VOLUME_CLAIMS, live)
+    except ThrottledError:
+        raise
     except KubeError as error:
         logger.info("volume rescheduling failed", extra={"claim": str(claim.key), "error": str(error)})
         return False
