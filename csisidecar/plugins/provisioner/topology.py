@@ -9,6 +9,7 @@ Source: external-provisioner `pkg/controller/topology.go`, GenerateAccessibility
 from __future__ import annotations
 
 import random
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -27,6 +28,8 @@ Term = tuple[tuple[str, str], ...]
 _FNV_BASIS = 2166136261
 _FNV_PRIME = 16777619
 _MASK = 0xFFFFFFFF
+
+_LABEL_VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?")
 
 
 class TopologyError(UnusableObjectError):
@@ -325,14 +328,18 @@ def is_volume_here(affinity: Mapping[str, Any] | None, segments: Mapping[str, st
         return True
     faults = []
     for term in required.get("nodeSelectorTerms") or ():
-        expressions = term.get("matchExpressions") or ()
-        if not expressions and not term.get("matchFields"):
+        expressions, fields = term.get("matchExpressions") or (), term.get("matchFields") or ()
+        if not expressions and not fields:
             continue
         try:
-            if all(_fits(expression, segments) for expression in expressions):
-                return True
+            _check_fields(fields)
+            # Each one is read, so that what cannot be read is told whatever stands before it.
+            fits = [_fits(expression, segments) for expression in expressions]
         except ValueError as error:
             faults.append(str(error))
+            continue
+        if all(fits):
+            return True
     if faults:
         raise UnusableObjectError(f"node affinity cannot be read: {'; '.join(faults)}")
     return False
@@ -347,15 +354,35 @@ def _fits(expression: Mapping[str, Any], segments: Mapping[str, str]) -> bool:
     needs = {"In": len(values) > 0, "NotIn": len(values) > 0, "Gt": len(values) == 1, "Lt": len(values) == 1}
     if not needs.get(operator, not values):
         raise ValueError(f"operator {operator} of key {key} does not take {len(values)} values")
+    if bad := [value for value in values if not _LABEL_VALUE.fullmatch(value)]:
+        raise ValueError(f'"{bad[0]}" of key {key} is no value of a label')
     return check(segments.get(key), values)
 
 
+def _check_fields(fields: Sequence[Mapping[str, Any]]) -> None:
+    for field in fields:
+        operator, values = str(field.get("operator", "")), field.get("values") or ()
+        if operator not in ("In", "NotIn"):
+            raise ValueError(f'"{operator}" is not a valid field selector operator')
+        if len(values) != 1:
+            raise ValueError(f"operator {operator} of field {field.get('key', '')} does not take {len(values)} values")
+
+
 def _compare(mine: str | None, values: Sequence[str], compare: Callable[[int, int], bool]) -> bool:
-    limit = int(values[0])
-    try:
-        return mine is not None and compare(int(mine), limit)
-    except ValueError:
-        return False
+    limit = _read_integer(values[0])
+    if limit is None:
+        raise ValueError(f'"{values[0]}" is not an integer')
+    number = _read_integer(mine or "")
+    return number is not None and compare(number, limit)
+
+
+def _read_integer(text: str) -> int | None:
+    """The number, if Go reads one: digits after at most one sign, 64 bits."""
+    digits = text[1:] if text[:1] in ("+", "-") else text
+    if not (digits.isascii() and digits.isdigit()):
+        return None
+    number = int(text)
+    return number if -(2**63) <= number < 2**63 else None
 
 
 _OPERATORS: Mapping[str, Callable[[str | None, Sequence[str]], bool]] = {
