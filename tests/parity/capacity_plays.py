@@ -3,143 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from csisidecar.csi import GetCapacityResponse
-from csisidecar.testing.driver import ALL_CONTROLLER, DriverSettings
+from tests.parity import refresh_plays
+from tests.parity.capacity_cast import (
+    DRIVER_LABEL,
+    LABELS,
+    MANAGER_LABEL,
+    items,
+    node,
+    registration,
+    room,
+    settings,
+    shows,
+    storage_class,
+)
 from tests.parity.capacity_stage import NAMESPACE, Object, Play, Stage, Step, play_each
+from tests.parity.refresh_plays import COMMON, FOUR, NEVER, OFTEN, WORLD
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
 
     from csisidecar.kube import KubeClient
 
     Words = Sequence[str]
-    Act = Callable[[Stage], Awaitable[None]]
-
-DRIVER = "csi.test.io"
-GIB = 1024**3
-DRIVER_LABEL, MANAGER_LABEL = "csi.storage.k8s.io/drivername", "csi.storage.k8s.io/managed-by"
-LABELS = {DRIVER_LABEL: DRIVER, MANAGER_LABEL: "external-provisioner"}
-PLACES = frozenset({"CONTROLLER_SERVICE", "VOLUME_ACCESSIBILITY_CONSTRAINTS"})
-SELECTED = "volume.kubernetes.io/selected-node"
-COMMON = ("--enable-capacity", "--kube-api-capacity-qps=100", "--kube-api-capacity-burst=200")
-NEVER = (*COMMON, "--capacity-ownerref-level=-1", "--capacity-poll-interval=1h")
-OFTEN = (*COMMON, "--capacity-ownerref-level=-1", "--capacity-poll-interval=1s")
-
-
-def settings(**more: Any) -> DriverSettings:
-    given = {
-        "name": DRIVER,
-        "plugin_capabilities": PLACES,
-        "controller_capabilities": ALL_CONTROLLER,
-        "topology": {"zone": "a"},
-        "places": tuple({"zone": zone} for zone in "abcd"),
-        "total_bytes": 100 * GIB,
-        "max_volume_bytes": 10 * GIB,
-        **more,
-    }
-    return DriverSettings(**given)
-
-
-def node(name: str, keys: Sequence[str] | None = ("zone",), **labels: str) -> tuple[Object, Object]:
-    """A Node and its CSINode."""
-    return (
-        {"kind": "Node", "metadata": {"name": name, "labels": labels}},
-        {"kind": "CSINode", "metadata": {"name": name}, "spec": {"drivers": [registration(name, keys)]}},
-    )
-
-
-def registration(name: str, keys: Sequence[str] | None) -> Object:
-    return {"name": DRIVER, "nodeID": name, **({} if keys is None else {"topologyKeys": list(keys)})}
-
-
-def storage_class(name: str, mode: str = "WaitForFirstConsumer", provisioner: str = DRIVER, **more: Any) -> Object:
-    """A class whose calls can be told by its parameters."""
-    return {
-        "kind": "StorageClass",
-        "metadata": {"name": name},
-        "provisioner": provisioner,
-        "volumeBindingMode": mode,
-        "parameters": {"kind": name, "csi.storage.k8s.io/fstype": "xfs"},
-        **more,
-    }
-
-
-def room(name: str, class_name: str, zone: str, capacity: str | None, **more: Any) -> Object:
-    """A CSIStorageCapacity object that somebody else made; `more`: labels, ownerReferences, maximumVolumeSize."""
-    meta = {"name": name, "labels": more.pop("labels", LABELS), "ownerReferences": more.pop("owners", [])}
-    said = {**more, **({} if capacity is None else {"capacity": capacity})}
-    topology = {"matchLabels": {"zone": zone}}
-    return {
-        "kind": "CSIStorageCapacity",
-        "metadata": meta,
-        "storageClassName": class_name,
-        "nodeTopology": topology,
-        **said,
-    }
-
-
-def claim(name: str, selected: str = "", *, size: str = "1Gi", class_name: str = "fast", **more: Any) -> Object:
-    annotations = {"volume.kubernetes.io/storage-provisioner": DRIVER} | ({SELECTED: selected} if selected else {})
-    spec = {
-        "accessModes": ["ReadWriteOnce"],
-        "storageClassName": class_name,
-        "resources": {"requests": {"storage": size}},
-        **more,
-    }
-    return {"kind": "PersistentVolumeClaim", "metadata": {"name": name, "annotations": annotations}, "spec": spec}
-
-
-def volume(name: str, affinity: Object | None, *, phase: str = "Released", **more: Any) -> Object:
-    spec = {
-        "capacity": {"storage": "1Mi"},
-        "accessModes": ["ReadWriteOnce"],
-        "persistentVolumeReclaimPolicy": "Delete",
-        "csi": {"driver": DRIVER, "volumeHandle": f"handle-{name}"},
-        **({} if affinity is None else {"nodeAffinity": affinity}),
-        **more,
-    }
-    meta = {
-        "name": name,
-        "annotations": {"pv.kubernetes.io/provisioned-by": DRIVER},
-        "finalizers": ["external-provisioner.volume.kubernetes.io/finalizer"],
-    }
-    return {"kind": "PersistentVolume", "metadata": meta, "spec": spec, "status": {"phase": phase}}
-
-
-def affinity(*terms: Sequence[tuple[str, str, Sequence[str]]]) -> Object:
-    return {
-        "required": {
-            "nodeSelectorTerms": [
-                {"matchExpressions": [{"key": key, "operator": how, "values": list(values)} for key, how, values in term]}
-                for term in terms
-            ]
-        }
-    }
-
-
-def items(classes: str, zones: str) -> list[str]:
-    """Each of the classes in each of the zones."""
-    return [f"{name}@zone={zone}" for name in classes.split() for zone in zones]
-
-
-def shows(*wanted: str) -> Act:
-    return lambda stage: stage.shows(*wanted)
-
-
-WORLD = (
-    *node("n1", zone="a"),
-    *node("n2", zone="a"),
-    *node("n3", zone="b"),
-    storage_class("fast"),
-    storage_class("slow"),
-    storage_class("now", "Immediate"),
-)
-FOUR = items("fast slow", "ab")
-
 
 # ---- changes
 
@@ -267,6 +155,13 @@ async def change_manager(stage: Stage) -> None:
     await stage.shows(*FOUR, "fast@zone=a", "slow@zone=a")
 
 
+async def give_labels_back(stage: Stage) -> None:
+    rooms = [each["metadata"] for each in await stage.list("CSIStorageCapacity")]
+    names = [meta["name"] for meta in rooms if meta.get("labels", {}).get(MANAGER_LABEL) == "person"]
+    await stage.edit("CSIStorageCapacity", names[0], {"metadata": {"labels": LABELS}})
+    await stage.shows(*FOUR, "fast@zone=a")
+
+
 async def edit_value(stage: Stage) -> None:
     victim = (await stage.room("fast@zone=b"))["metadata"]["name"]
     await stage.edit("CSIStorageCapacity", victim, {"capacity": "7Gi"})
@@ -274,7 +169,7 @@ async def edit_value(stage: Stage) -> None:
 
 async def add_strange_room(stage: Stage) -> None:
     await stage.create(room("strange", "fast", "zz", "1Gi"), room("classless", "none", "a", "1Gi"))
-    await stage.shows(*FOUR, "fast@zone=a", "slow@zone=a")
+    await stage.shows(*FOUR, "fast@zone=a")
 
 
 async def add_foreign_room(stage: Stage) -> None:
@@ -311,13 +206,211 @@ CHANGES = Play(
         Step(name="object copied", rows=("T-ROOM-01",), act=copy_room),
         Step(name="labels stripped", rows=("T-ROOM-11",), act=strip_labels),
         Step(name="manager changed", rows=("T-ROOM-11",), act=change_manager),
+        Step(name="labels given back", rows=("T-ROOM-11",), act=give_labels_back),
         Step(name="value edited", rows=("T-ROOM-04",), act=edit_value),
         Step(name="object of no item", rows=("T-ROOM-01",), act=add_strange_room),
         Step(name="object of another driver", rows=("T-ROOM-01",), act=add_foreign_room),
     ),
 )
 
-PLAYS: tuple[Play, ...] = (CHANGES,)
+
+# ---- starts
+
+
+def owner(kind: str, name: str, uid: str, **more: Any) -> Object:
+    return {"apiVersion": "apps/v1" if kind != "Pod" else "v1", "kind": kind, "name": name, "uid": uid, **more}
+
+
+def pod(*owners: Object) -> Object:
+    spec = {"containers": [{"name": "c", "image": "i"}]}
+    return {"kind": "Pod", "metadata": {"name": "pod", "ownerReferences": list(owners)}, "spec": spec}
+
+
+def workload(kind: str, name: str, *owners: Object) -> Object:
+    """A ReplicaSet or Deployment."""
+    labels = {"app": "csi"}
+    template = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+    meta = {"name": name, "ownerReferences": list(owners)}
+    return {"kind": kind, "metadata": meta, "spec": {"selector": {"matchLabels": labels}, "template": template}}
+
+
+SET = owner("ReplicaSet", "csi-rs", "uid-of-set", controller=True)
+DEPLOYMENT = owner("Deployment", "csi-deploy", "uid-of-deployment", controller=True)
+ABOVE = {**owner("Rollout", "csi-rollout", "uid-above", controller=True), "apiVersion": "rollouts.test/v1"}
+PERSON = owner("ConfigMap", "person", "uid-of-person")
+OTHER = owner("ReplicaSet", "other", "uid-of-other", controller=True)
+FAST = (*node("n1", zone="a"), storage_class("fast"))
+"""A world with one object."""
+
+
+async def ends_or_waits(stage: Stage) -> None:
+    """Long enough to publish, to end, or to try again."""
+    for _ in range(30):
+        if all(each.returncode is not None for each in stage.processes.values()):
+            return
+        await asyncio.sleep(0.1)
+
+
+def owned(name: str, level: int, rows: tuple[str, ...], *objects: Object, goes_well: bool = True) -> Play:
+    """One object, and whose it is."""
+    act = shows("fast@zone=a") if goes_well else ends_or_waits
+    flags = (*COMMON, f"--capacity-ownerref-level={level}", "--capacity-poll-interval=1h")
+    return Play(
+        name=f"owner, {name}",
+        objects=(*FAST, *objects),
+        driver=settings(),
+        flags=flags,
+        subjects=("rooms", "ended"),
+        steps=(Step(name="start", rows=rows, act=act),),
+    )
+
+
+OWNERS = (
+    owned("the pod", 0, ("T-ROOM-14",), pod(SET)),
+    owned("its controller, which need not exist", 1, ("T-ROOM-14",), pod(PERSON, SET)),
+    owned("the controller's controller", 2, ("T-ROOM-14",), pod(SET), workload("ReplicaSet", "csi-rs", DEPLOYMENT)),
+    owned(
+        "three levels up",
+        3,
+        ("T-ROOM-14",),
+        pod(SET),
+        workload("ReplicaSet", "csi-rs", DEPLOYMENT),
+        workload("Deployment", "csi-deploy", ABOVE),
+    ),
+    owned("no pod", 0, ("T-ROOM-15",), goes_well=False),
+    owned("pod without a controller", 1, ("T-ROOM-15",), pod(PERSON), goes_well=False),
+    owned("controller is gone", 2, ("T-ROOM-15",), pod(SET), goes_well=False),
+)
+
+IMMEDIATE = Play(
+    name="classes that bind at once",
+    objects=WORLD,
+    driver=settings(),
+    flags=(*NEVER, "--capacity-for-immediate-binding"),
+    steps=(Step(name="start", rows=("T-ROOM-09",), act=shows(*items("fast slow now", "ab"))),),
+)
+
+
+async def settle_left_overs(stage: Stage) -> None:
+    # The foreign ones stay.
+    await stage.shows(*FOUR, "fast@zone=a", "fast@zone=a")
+
+
+LEFT_OVERS = Play(
+    name="left-overs",
+    objects=(
+        *WORLD,
+        pod(SET),
+        room("mine", "fast", "a", "5Gi", maximumVolumeSize="1Gi"),
+        room("dup-1", "fast", "b", "5Gi"),
+        room("dup-2", "fast", "b", "5Gi"),
+        room("owned", "slow", "a", "100Gi", owners=[PERSON], maximumVolumeSize="10Gi"),
+        room("stale-segment", "fast", "z", "5Gi"),
+        room("stale-class", "old", "a", "5Gi"),
+        room("immediate", "now", "a", "5Gi"),
+        room("foreign-manager", "fast", "a", "5Gi", labels={**LABELS, MANAGER_LABEL: "person"}),
+        room("foreign-driver", "fast", "a", "5Gi", labels={**LABELS, DRIVER_LABEL: "other.csi"}),
+    ),
+    driver=settings(),
+    flags=(*COMMON, "--capacity-ownerref-level=0", "--capacity-poll-interval=1h"),
+    steps=(Step(name="start", rows=("T-ROOM-01",), act=settle_left_overs),),
+)
+
+KEPT_OWNERS = Play(
+    name="owners switched off",
+    objects=(*FAST, room("owned", "fast", "a", "5Gi", owners=[OTHER])),
+    driver=settings(),
+    flags=NEVER,
+    steps=(Step(name="start", rows=("T-ROOM-14",), act=shows("fast@zone=a 100Gi")),),
+)
+
+CONTROLLED = Play(
+    name="object of another controller",
+    objects=(*FAST, pod(SET), room("owned", "fast", "a", "5Gi", owners=[OTHER])),
+    driver=settings(),
+    flags=(*COMMON, "--capacity-ownerref-level=0", "--capacity-poll-interval=1h"),
+    subjects=("rooms", "asked", "ended"),
+    steps=(Step(name="start", rows=("T-ROOM-20",), act=ends_or_waits),),
+)
+
+NO_AMOUNT = Play(
+    name="object without an amount",
+    objects=(*FAST, room("empty", "fast", "a", None)),
+    driver=settings(),
+    flags=NEVER,
+    steps=(Step(name="start", rows=("T-ROOM-10",), act=shows("fast@zone=a 100Gi")),),
+)
+
+NO_KEYS = Play(
+    name="driver without places",
+    objects=(*node("n1", (), zone="a"), *node("n2", None, zone="b"), storage_class("fast")),
+    driver=settings(plugin_capabilities=frozenset({"CONTROLLER_SERVICE"}), topology={}, places=()),
+    flags=OFTEN,
+    subjects=("rooms", "asked", "ended"),
+    polls=True,
+    steps=(
+        Step(name="start", rows=("T-ROOM-07",), act=shows("fast@everywhere")),
+        Step(name="polls", rows=("T-ROOM-07",), act=ends_or_waits),
+    ),
+)
+
+SEVERAL_KEYS = Play(
+    name="several keys",
+    objects=(
+        *node("n1", ("zone", "rack"), zone="a", rack="r", other="x"),
+        *node("n2", ("rack", "zone"), zone="a", rack="r"),
+        *node("n3", ("zone", "rack"), zone="b"),
+        *node("n4", ("zone",), zone="c", rack="r"),
+        *node("n5", (), zone="c", rack="r"),
+        node("n6", zone="e")[0],
+        node("n7", zone="f")[1],
+        storage_class("fast"),
+    ),
+    driver=settings(),
+    flags=NEVER,
+    steps=(
+        Step(
+            name="start",
+            rows=("T-ROOM-08",),
+            act=shows("fast@rack=r,zone=a", "fast@zone=c", "fast@everywhere"),
+        ),
+    ),
+)
+
+UNSET = Play(
+    name="no namespace",
+    objects=FAST,
+    driver=settings(),
+    flags=NEVER,
+    variables={},
+    subjects=("rooms", "asked", "ended"),
+    steps=(Step(name="start", rows=("T-ROOM-16",), act=ends_or_waits),),
+)
+
+NO_NAME = Play(
+    name="no name of the pod",
+    objects=FAST,
+    driver=settings(),
+    flags=(*COMMON, "--capacity-ownerref-level=0"),
+    variables={"NAMESPACE": NAMESPACE},
+    subjects=("rooms", "asked", "ended"),
+    steps=(Step(name="start", rows=("T-ROOM-16",), act=ends_or_waits),),
+)
+
+PLAYS: tuple[Play, ...] = (
+    CHANGES,
+    IMMEDIATE,
+    LEFT_OVERS,
+    *OWNERS,
+    KEPT_OWNERS,
+    CONTROLLED,
+    NO_AMOUNT,
+    NO_KEYS,
+    SEVERAL_KEYS,
+    UNSET,
+    NO_NAME,
+    *refresh_plays.PLAYS,
+)
 
 
 async def play_all(

@@ -45,8 +45,11 @@ Seen = dict[str, list[str]]
 
 NAMESPACE = "default"
 LIMIT_S = 12.0
-QUIET_S = 0.7
-REPLICA_SETS = Resource(group="apps", version="v1", plural="replicasets", kind="ReplicaSet", namespaced=True)
+QUIET_S = 0.5
+WORKLOADS = [
+    Resource(group="apps", version="v1", plural=f"{kind.lower()}s", kind=kind, namespaced=True)
+    for kind in ("ReplicaSet", "Deployment")
+]
 KINDS: Mapping[str, Resource] = {
     each.kind: each
     for each in (
@@ -57,7 +60,7 @@ KINDS: Mapping[str, Resource] = {
         CSI_NODES,
         NODES,
         PODS,
-        REPLICA_SETS,
+        *WORKLOADS,
         EVENTS,
     )
 }
