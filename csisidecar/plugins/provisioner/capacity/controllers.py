@@ -19,6 +19,7 @@ from csisidecar.plugins.provisioner.capacity.catalog import (
 )
 from csisidecar.plugins.provisioner.capacity.owner import OwnerLookup
 from csisidecar.plugins.provisioner.capacity.publisher import RoomReconciler
+from csisidecar.plugins.provisioner.capacity.rivals import Rivals
 from csisidecar.plugins.provisioner.capacity.segments import ClusterSegments, FixedSegment
 from csisidecar.runtime import DONE, Controller, at_start, every, on_mapped
 
@@ -35,6 +36,8 @@ logger = logging.getLogger(__name__)
 
 CENTRAL_MANAGER = "external-provisioner"
 _ALL = "segments"
+_ELECT = "let the same Lease elect one of them (--leader-election), or give each a namespace of its own"
+_NAME_NODES = "give each its own NODE_NAME, from the fieldRef spec.nodeName"
 
 
 def build_capacity(
@@ -85,6 +88,14 @@ def build_capacity(
     else:
         segments = FixedSegment(node_segments)
     catalog = Catalog(ctx.driver.name, segments, classes, rooms, for_immediate_binding=settings.for_immediate_binding)
+    rivals = Rivals(
+        ctx.clock,
+        ctx.events,
+        driver_name=ctx.driver.name,
+        namespace=settings.namespace,
+        manager=manager,
+        remedy=_ELECT if node_segments is None else _NAME_NODES,
+    )
     lane = ctx.kube.derive(limiter=build_limiter(settings.rate, ctx.clock))
     publisher: Controller[Item] = Controller(
         name="csistoragecapacity",
@@ -92,13 +103,24 @@ def build_capacity(
             lane,
             ctx.csi,
             catalog,
-            OwnerLookup(lane, namespace=settings.namespace, pod_name=settings.pod_name, level=settings.ownerref_level),
+            OwnerLookup(
+                lane,
+                namespace=settings.namespace,
+                pod_name=settings.pod_name,
+                level=settings.ownerref_level,
+                driver_name=ctx.driver.name,
+                clock=ctx.clock,
+                backoff=backoff,
+            ),
+            rivals,
             namespace=settings.namespace,
             driver_name=ctx.driver.name,
             manager=manager,
             timeout_s=timeout_s,
+            backoff=backoff,
         ),
         triggers=[
+            at_start(_forgetting(rivals)),
             every(settings.poll_interval_s, lambda: [*catalog.items(), *catalog.misfits()]),
             on_mapped(
                 classes, lambda each: catalog.items_of_class(each.name), when=catalog.class_matters, deletes=True
@@ -130,6 +152,16 @@ def build_capacity(
     if isinstance(segments, ClusterSegments) and csi_nodes is not None and nodes is not None:
         found.insert(0, _segment_controller(segments, catalog, publisher.requeue, csi_nodes, nodes, backoff))
     return found, QueuedNews(catalog, publisher.requeue)
+
+
+def _forgetting(rivals: Rivals) -> Callable[[], Sequence[Item]]:
+    """Whoever leads again begins anew: the one who led meanwhile is no rival."""
+
+    def forget() -> Sequence[Item]:
+        rivals.forget()
+        return ()
+
+    return forget
 
 
 def _segment_controller(

@@ -1,4 +1,9 @@
-"""RoomReconciler: one item, a class in a segment → GetCapacity → its CSIStorageCapacity object."""
+"""RoomReconciler: one item, a class in a segment → GetCapacity → its CSIStorageCapacity object.
+
+What the driver answers is written as it is; what makes no sense is told once and not written. An object keeps the
+controller it has: an owner that is gone takes its objects along, and they are made anew for the present one. Objects
+that another process wants are the business of `rivals`.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +11,21 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from csisidecar.csi import GetCapacityRequest, Topology
-from csisidecar.errors import ConflictError, NotFoundError, UnusableObjectError
+from csisidecar.errors import ConflictError, NotFoundError, RetryAfter, UnusableObjectError
 from csisidecar.kube import CSI_STORAGE_CAPACITIES, quantity
 from csisidecar.plugins.provisioner.capacity.catalog import DRIVER_LABEL, MANAGER_LABEL
+from csisidecar.plugins.provisioner.capacity.rivals import about
 from csisidecar.runtime import DONE, Result
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from csisidecar.backoff import Backoff
     from csisidecar.csi import CSIClient, GetCapacityResponse
     from csisidecar.kube import KubeClient, StorageClass
     from csisidecar.plugins.provisioner.capacity.catalog import Catalog, Item, Room
-    from csisidecar.plugins.provisioner.capacity.owner import OwnerLookup
+    from csisidecar.plugins.provisioner.capacity.owner import Owner, OwnerLookup
+    from csisidecar.plugins.provisioner.capacity.rivals import Rivals
 
 logger = logging.getLogger(__name__)
 
@@ -24,17 +34,20 @@ class RoomReconciler:
     """Key: the item.
 
     Guarantees: an error of the driver changes no object; at most one object an item is left; objects are never
-    adopted from, or given to, another manager.
+    adopted from, or given to, another manager; a reference to an owner is written again only after that was looked up
+    again.
 
     Args:
         kube: the client of the lane for capacity, with a ceiling of its own.
         csi: the driver.
         catalog: what should be and what is.
         owner: whom the objects belong to.
+        rivals: who else manages them.
         namespace: where they are.
         driver_name: for their label.
         manager: who manages them, for their label.
         timeout_s: of GetCapacity.
+        backoff: of answers that make no sense.
 
     Source: external-provisioner `pkg/capacity/capacity.go`, syncCapacity.
     """
@@ -45,63 +58,115 @@ class RoomReconciler:
         csi: CSIClient,
         catalog: Catalog,
         owner: OwnerLookup,
+        rivals: Rivals,
         *,
         namespace: str,
         driver_name: str,
         manager: str,
         timeout_s: float,
+        backoff: Backoff,
     ) -> None:
         self._kube = kube
         self._csi = csi
         self._catalog = catalog
         self._owner = owner
+        self._rivals = rivals
         self._namespace = namespace
+        self._driver_name = driver_name
         self._labels = {DRIVER_LABEL: driver_name, MANAGER_LABEL: manager}
         self._timeout_s = timeout_s
+        self._backoff = backoff
+        self._given: dict[Item, int] = {}
+        """Number of the lookup whose owner the item's object was seen with."""
+        self._nonsense: dict[Item, tuple[int, str]] = {}
+        """How often in a row the driver's answer made no sense, and what was told of it."""
 
     async def reconcile(self, item: Item) -> Result:
         """Make the item's object say what the driver says now, or delete it."""
         rooms = self._catalog.rooms_of(item)
         storage_class = self._catalog.find_class(item)
-        for room in rooms[1:] if storage_class is not None else rooms:
-            await self._delete(room)
         if storage_class is None:
-            return DONE
-        owner = await self._owner.find()
+            return await self._clear(item, rooms)
+        for room in rooms[1:]:
+            await self._delete(room)
+        pause_s = self._rivals.pause_before_making_s(item, rooms[0] if rooms else None)
+        if pause_s > 0:
+            return Result.again(pause_s)
+        owner = await self._find_owner(item, rooms)
         answer = await self._ask(item, storage_class)
         if self._catalog.find_class(item) is None:
             return Result.again(0.0)
         rooms = self._catalog.rooms_of(item)
         if not rooms:
-            await self._kube.create(CSI_STORAGE_CAPACITIES, self._build(item, answer, owner), namespace=self._namespace)
+            body = self._build(item, answer, owner)
+            made = await self._kube.create(CSI_STORAGE_CAPACITIES, body, namespace=self._namespace)
+            self._rivals.has(item, str(made["metadata"].get("uid") or ""))
         elif not says(rooms[0], answer, owner):
             await self._update(rooms[0], answer, owner)
+        self._given[item] = owner.number
         return DONE
 
+    async def _clear(self, item: Item, rooms: Sequence[Room]) -> Result:
+        """Delete the objects of an item that should not exist, but not somebody else's over and over."""
+        self._given.pop(item, None)
+        self._nonsense.pop(item, None)
+        pause_s = self._rivals.pause_before_clearing_s(item, rooms)
+        if pause_s > 0:
+            return Result.again(pause_s)
+        for room in rooms:
+            await self._delete(room)
+            self._rivals.was_cleared(item, room)
+        self._rivals.let_go(item)
+        return DONE
+
+    async def _find_owner(self, item: Item, rooms: Sequence[Room]) -> Owner:
+        owner = await self._owner.find()
+        if owner.number and self._given.get(item) == owner.number and not (rooms and _has_controller(rooms[0])):
+            # The object had this owner, and lost it or is gone: that owner may be gone, too.
+            return await self._owner.find(newer_than=owner.number)
+        return owner
+
     async def _ask(self, item: Item, storage_class: StorageClass) -> GetCapacityResponse:
-        """What the driver says; raises CSIError, and UnusableObjectError for an amount that makes no sense."""
+        """What the driver says; raises CSIError, and RetryAfter for an amount that makes no sense."""
         place = Topology(segments=dict(item.segment)) if item.segment else None
         answer = await self._csi.get_capacity(
             # The class's parameters as they are, also those that CreateVolume does not get.
             GetCapacityRequest(parameters=dict(storage_class.parameters or {}), accessible_topology=place),
             timeout_s=self._timeout_s,
         )
-        for name, amount in (
-            ("available_capacity", answer.available_capacity),
-            ("maximum_volume_size", answer.maximum_volume_size or 0),
-        ):
-            if amount < 0:
-                raise UnusableObjectError(f"the CSI driver answered GetCapacity with {name} {amount} for {item}")
+        free, largest = answer.available_capacity, answer.maximum_volume_size
+        count, told = self._nonsense.get(item, (0, ""))
+        text = ""
+        if free < 0:
+            text = f"available_capacity is negative ({free}): nothing is written, the driver must be corrected"
+        elif largest is not None and largest < 0:
+            text = f"maximum_volume_size is negative ({largest}): nothing is written, the driver must be corrected"
+        elif largest == 0 and free > 0:
+            text = (
+                f"maximum_volume_size is 0 while {free} bytes are free: the scheduler will place no volume there; a "
+                "driver without a limit must leave it out"
+            )
+        if text and text != told:
+            logger.warning(
+                "the driver's answer to GetCapacity makes no sense",
+                extra={"driver": self._driver_name, **about(item), "answer": text},
+            )
+        if not text:
+            self._nonsense.pop(item, None)
+            return answer
+        self._nonsense[item] = (count + 1, text)
+        if free < 0 or (largest or 0) < 0:
+            raise RetryAfter(self._backoff.delay_s(count + 1), text)
         return answer
 
-    def _build(self, item: Item, answer: GetCapacityResponse, owner: dict[str, Any] | None) -> dict[str, Any]:
+    def _build(self, item: Item, answer: GetCapacityResponse, owner: Owner) -> dict[str, Any]:
         metadata: dict[str, Any] = {
             "generateName": "csisc-",
             "namespace": self._namespace,
             "labels": dict(self._labels),
         }
-        if owner is not None:
-            metadata["ownerReferences"] = [owner]
+        if owner.reference is not None:
+            metadata["ownerReferences"] = [owner.reference]
         body = {
             "apiVersion": CSI_STORAGE_CAPACITIES.api_version,
             "kind": CSI_STORAGE_CAPACITIES.kind,
@@ -112,13 +177,15 @@ class RoomReconciler:
         _set_amounts(body, answer)
         return body
 
-    async def _update(self, room: Room, answer: GetCapacityResponse, owner: dict[str, Any] | None) -> None:
+    async def _update(self, room: Room, answer: GetCapacityResponse, owner: Owner) -> None:
         live = await self._kube.get(CSI_STORAGE_CAPACITIES, room.name, namespace=self._namespace)
         if live["metadata"].get("uid") != room.uid:
             raise UnusableObjectError(f"CSIStorageCapacity {room.name} was replaced by another object of that name")
         _set_amounts(live, answer)
-        if owner is not None and not room.is_controlled_by(owner["uid"]):
-            live["metadata"]["ownerReferences"] = [*(live["metadata"].get("ownerReferences") or ()), owner]
+        owners = live["metadata"].get("ownerReferences") or ()
+        if owner.reference is not None and not any(each.get("controller") for each in owners):
+            # The API server takes one controller an object, and nobody's is taken away.
+            live["metadata"]["ownerReferences"] = [*owners, owner.reference]
         await self._kube.update(CSI_STORAGE_CAPACITIES, live)
 
     async def _delete(self, room: Room) -> None:
@@ -137,13 +204,17 @@ def _set_amounts(body: dict[str, Any], answer: GetCapacityResponse) -> None:
         body["maximumVolumeSize"] = quantity.to_text(answer.maximum_volume_size)
 
 
-def says(room: Room, answer: GetCapacityResponse, owner: dict[str, Any] | None) -> bool:
-    """Whether the object says what the driver says and belongs to the owner, if there is one."""
+def says(room: Room, answer: GetCapacityResponse, owner: Owner) -> bool:
+    """Whether the object says what the driver says and has a controller, if it is to have one."""
     return (
         _bytes(room.capacity) == answer.available_capacity
         and _bytes(room.maximum_volume_size) == answer.maximum_volume_size
-        and (owner is None or room.is_controlled_by(owner["uid"]))
+        and (owner.reference is None or _has_controller(room))
     )
+
+
+def _has_controller(room: Room) -> bool:
+    return any(each.controller for each in room.metadata.owner_references or ())
 
 
 def _bytes(amount: str | float | None) -> int | None:

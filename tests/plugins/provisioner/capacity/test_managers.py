@@ -1,0 +1,155 @@
+"""Two processes that manage storage capacity under one name, and a driver whose answers make no sense."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from csisidecar.config import CapacitySettings
+from csisidecar.csi import NodeInfo
+from csisidecar.plugins.provisioner.capacity.rivals import REASON
+from tests.plugins.provisioner.capacity.rooms import (
+    LATE,
+    NO_CEILING,
+    add_node,
+    pod,
+    room_world,
+    room_writes,
+    rooms,
+)
+from tests.plugins.provisioner.test_node_local import KEY, node_world
+from tests.plugins.provisioner.world import GIB, World
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+pytestmark = [pytest.mark.looptime, pytest.mark.timeout(120)]
+
+TEN_MINUTES = 600.0
+KIND = "csistoragecapacities"
+SAME_NODE_NAME = "as external-provisioner-n1 in namespace team: give each its own NODE_NAME"
+NONSENSE = "the driver's answer to GetCapacity makes no sense"
+
+
+def joined(world: World, of: World) -> World:
+    """`world` with the API server of `of`."""
+    world.clock, world.wire, world.api = of.clock, of.wire, of.api
+    return world
+
+
+def twins(count: int = 2) -> list[World]:
+    """Provisioners of as many nodes that were all given the NODE_NAME n1."""
+    settings = CapacitySettings(namespace="team", ownerref_level=-1, rate=NO_CEILING)
+    worlds: list[World] = []
+    for number in range(count):
+        world = node_world("n1", worlds[0] if worlds else None, capacity=settings)
+        segments = {KEY: f"n{number + 1}"}
+        world.node = NodeInfo(node_id=f"id-{number}", segments=segments)
+        world.driver.settings = replace(world.driver.settings, places=(segments,), total_bytes=100 * GIB)
+        worlds.append(world)
+    return worlds
+
+
+async def together(worlds: Sequence[World], seconds: float) -> None:
+    async with AsyncExitStack() as stack:
+        for world in worlds:
+            await stack.enter_async_context(world.running())
+        await asyncio.sleep(seconds)
+
+
+def warned(caplog: pytest.LogCaptureFixture, text: str) -> list[Any]:
+    return [each for each in caplog.records if each.levelno >= logging.WARNING and text in each.getMessage()]
+
+
+# ---- the same segments
+
+
+@pytest.mark.parity("T-RIVAL-01")
+async def test_two_for_the_same_segments_agree_on_one_object_each(caplog: pytest.LogCaptureFixture) -> None:
+    first = room_world()
+    second = joined(room_world(), first)
+    for node, zone in (("n1", "a"), ("n2", "b"), ("n3", "c")):
+        add_node(first, node, zone=zone)
+    first.add_class("fast", **LATE)
+    first.add_class("slow", **LATE)
+    await together([first, second], TEN_MINUTES)
+    assert set(rooms(first)) == {(name, f"zone={zone}") for name in ("fast", "slow") for zone in "abc"}
+    counted = Counter(room_writes(first))
+    # Each may make one before it sees the other's, and each may delete what is too many.
+    assert counted["create"] <= 12
+    assert counted["delete"] <= 12
+    assert counted["update"] == 0
+    assert not warned(caplog, "")
+
+
+@pytest.mark.parity("T-RIVAL-02")
+async def test_two_for_the_same_segments_whose_drivers_differ_write_once_a_poll_at_most() -> None:
+    first = room_world(zones="a")
+    second = joined(room_world(zones="a"), first)
+    second.driver.settings = replace(second.driver.settings, total_bytes=GIB)
+    add_node(first, "n1", zone="a")
+    first.add_class(**LATE)
+    await together([first, second], TEN_MINUTES)
+    assert len(rooms(first)) == 1
+    assert Counter(room_writes(first))["update"] <= 2 * TEN_MINUTES / 60
+
+
+@pytest.mark.parity("T-RIVAL-03")
+async def test_object_that_belongs_to_another_pod_keeps_its_owner_and_gets_our_amounts() -> None:
+    first = room_world(zones="a", ownerref_level=0, pod_name="one")
+    second = joined(room_world(zones="a", ownerref_level=0, pod_name="two"), first)
+    add_node(first, "n1", zone="a")
+    first.add_class(**LATE)
+    uid = first.api.create(pod("one", None))["metadata"]["uid"]
+    first.api.create(pod("two", None))
+    await first.run()
+    second.driver.settings = replace(second.driver.settings, total_bytes=GIB)
+    await second.run(TEN_MINUTES)
+    (obj,) = first.api.list(KIND)
+    assert obj["capacity"] == "1Gi"
+    assert [each["uid"] for each in obj["metadata"]["ownerReferences"]] == [uid]
+    assert room_writes(first) == ["create", "update"]
+
+
+# ---- other segments
+
+
+@pytest.mark.parity("T-RIVAL-04")
+async def test_two_with_one_node_name_leave_each_other_alone_and_say_what_to_change(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    first, second = worlds = twins()
+    first.add_class(**LATE)
+    await together(worlds, TEN_MINUTES)
+    assert set(rooms(first)) == {("fast", f"{KEY}=n1"), ("fast", f"{KEY}=n2")}
+    assert len(room_writes(first)) <= 8
+    told = warned(caplog, SAME_NODE_NAME)
+    assert 1 <= len(told) <= 2
+    assert (told[0].driver, vars(told[0])["class"]) == (first.driver_name, "fast")
+    assert told[0].segment in (f"{KEY}=n1", f"{KEY}=n2")
+    events = [each for each in first.api.list("events") if each["reason"] == REASON]
+    assert {each["involvedObject"]["kind"] for each in events} == {"CSIStorageCapacity"}
+    assert all(SAME_NODE_NAME in each["message"] for each in events)
+    del second
+
+
+@pytest.mark.parity("T-RIVAL-05")
+async def test_ten_with_one_node_name_come_to_rest_within_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+    worlds = twins(10)
+    worlds[0].add_class(**LATE)
+    async with AsyncExitStack() as stack:
+        for world in worlds:
+            await stack.enter_async_context(world.running())
+        await asyncio.sleep(60)
+        assert len(rooms(worlds[0])) == 10
+        before = len(room_writes(worlds[0]))
+        assert before <= 80
+        await asyncio.sleep(500)
+        assert len(room_writes(worlds[0])) == before
+    assert len(warned(caplog, SAME_NODE_NAME)) <= 10
