@@ -10,6 +10,7 @@ import pytest
 
 from csisidecar.plugins.provisioner.capacity.segments import ClusterSegments
 from tests.plugins.provisioner.capacity.rooms import (
+    LATE,
     add_kind,
     add_node,
     asked,
@@ -51,6 +52,25 @@ def drivers(*entries: dict[str, Any]) -> Callable[[dict[str, Any]], None]:
 
 def entry(node: str, *keys: str, driver: str = DRIVER) -> dict[str, Any]:
     return {"name": driver, "nodeID": node, "topologyKeys": list(keys)}
+
+
+@pytest.mark.parity("T-ROOM-08")
+async def test_nodes_that_lack_a_label_a_registration_or_agreement_form_the_segments_they_can() -> None:
+    world = room_world()
+    add_node(world, "n1", ("zone",), zone="a")
+    add_node(world, "n2", ("zone", "rack"), zone="b", rack="r")
+    add_node(world, "n3", ("zone", "rack"), zone="c")
+    world.api.create({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n4", "labels": {"zone": "d"}}})
+    world.api.create(
+        {"apiVersion": "storage.k8s.io/v1", "kind": "CSINode", "metadata": {"name": "n4"}, "spec": {"drivers": []}}
+    )
+    world.add_class(**LATE)
+    async with world.running():
+        await asyncio.sleep(1)
+        assert set(rooms(world)) == {("fast", "zone=a"), ("fast", "rack=r,zone=b")}
+        world.api.edit("nodes", "n3", lambda obj: obj["metadata"]["labels"].update(rack="r3"))
+        await asyncio.sleep(1)
+        assert ("fast", "rack=r3,zone=c") in rooms(world)
 
 
 @pytest.mark.parity("T-SEGMENT-01")
