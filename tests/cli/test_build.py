@@ -336,9 +336,11 @@ def test_a_comparison_without_a_pause_is_refused() -> None:
         launch("--mode=attacher", "--reconcile-sync=0")
 
 
-def test_node_deployment_needs_its_node() -> None:
-    with pytest.raises(ConfigError, match="NODE_NAME") as caught:
-        launch("--mode=provisioner", "--node-deployment")
+@pytest.mark.parity("T-NODE-15")
+@pytest.mark.parametrize("env", [{}, {"NODE_NAME": ""}], ids=["absent", "empty"])
+def test_node_deployment_needs_its_node(env: dict[str, str]) -> None:
+    with pytest.raises(ConfigError, match=r"NODE_NAME: .*spec\.nodeName") as caught:
+        launch("--mode=provisioner", "--node-deployment", env=env)
     assert code_for(caught.value, ("provisioner",)) == 255
 
 
