@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.plugins.provisioner.test_places import LATE, SELECTED, place_world, places_of, select, selected_node
-from tests.plugins.provisioner.world import World
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from tests.plugins.provisioner.world import World
 
 pytestmark = pytest.mark.looptime
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from csisidecar.config import ProvisionerSettings
-from tests.plugins.provisioner.world import DRIVER, World
+from tests.plugins.provisioner.world import CAPABILITIES, DRIVER, World
 
 pytestmark = pytest.mark.looptime
 
@@ -18,9 +18,10 @@ SELECTED = "volume.kubernetes.io/selected-node"
 LATE = {"volumeBindingMode": "WaitForFirstConsumer"}
 
 
-def place_world(**settings: Any) -> World:
+def place_world(*, controller: frozenset[str] = CAPABILITIES, **settings: Any) -> World:
     """Nodes n1 in zone b, n2 in zone a, n3 in zone c; a driver that is in zone b."""
     world = World(
+        controller=controller,
         settings=ProvisionerSettings(**{"retry_interval_max_s": 4, **settings}),
         plugin_capabilities=PLACES,
         topology={"zone": "b"},

@@ -11,9 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from csisidecar.config import ProvisionerSettings
 from csisidecar.errors import StatusCode
-from csisidecar.plugins.provisioner import Provisioner
 from csisidecar.testing.driver import Trouble
 from csisidecar.testing.driver.trouble import parse
 from tests.plugins.provisioner.test_places import (
@@ -24,12 +22,11 @@ from tests.plugins.provisioner.test_places import (
     place_world,
     places_of,
     select,
-    selected_node,
 )
-from tests.plugins.provisioner.world import CAPABILITIES, DRIVER, World
+from tests.plugins.provisioner.world import DRIVER, World
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
 pytestmark = [pytest.mark.looptime, pytest.mark.timeout(120)]
 
