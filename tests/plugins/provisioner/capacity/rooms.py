@@ -84,7 +84,16 @@ def quiet_world(*, zones: str = "ab", classes: tuple[str, ...] = ("fast",), **mo
 
 def add_kind(world: World, name: str, **more: Any) -> None:
     """A class that GetCapacity tells by its parameters, which is all that a driver sees of it."""
-    world.add_class(name, parameters={"kind": name}, **{**LATE, **more})
+    world.add_class(name, **{"parameters": {"kind": name}, **LATE, **more})
+
+
+def nudge(world: World, class_name: str = "fast") -> None:
+    """Have the class's objects refreshed, by a change that means nothing."""
+
+    def change(obj: dict[str, Any]) -> None:
+        obj["allowVolumeExpansion"] = not obj.get("allowVolumeExpansion")
+
+    world.api.edit("storageclasses", class_name, change)
 
 
 def asked_about(world: World, since: int = 0) -> list[str]:

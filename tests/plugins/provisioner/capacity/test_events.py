@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 from typing import Any
 
 import pytest
@@ -17,6 +16,7 @@ from tests.plugins.provisioner.capacity.rooms import (
     gauges,
     load_room,
     names,
+    nudge,
     quiet_world,
     room_writes,
     rooms,
@@ -41,7 +41,7 @@ async def test_changed_class_is_asked_about_in_every_segment() -> None:
     world = quiet_world(classes=("fast", "slow"))
     async with world.running():
         await asyncio.sleep(1)
-        world.api.edit("storageclasses", "fast", lambda obj: obj.update(allowVolumeExpansion=True))
+        nudge(world)
         await asyncio.sleep(1)
     assert asked_about(world, since=4) == ["fast@a", "fast@b"]
     assert room_writes(world) == ["create"] * 4
@@ -174,7 +174,7 @@ async def test_object_that_somebody_changed_keeps_the_change_until_it_is_refresh
         world.api.edit("csistoragecapacities", name, lambda obj: obj.update(capacity="7Ti"), "team")
         await asyncio.sleep(1)
         assert (len(world.wire.requests), asked(world)) == before
-        world.api.edit("storageclasses", "fast", lambda obj: obj.update(allowVolumeExpansion=True))
+        nudge(world)
         await asyncio.sleep(1)
     assert set(rooms(world).values()) == {"100Gi"}
     assert room_writes(world) == ["create", "update"]
@@ -260,13 +260,9 @@ async def test_object_whose_making_has_not_been_seen_yet_is_not_made_twice() -> 
     async with world.running():
         world.wire.blind.add("csistoragecapacities")
         await asyncio.sleep(1)
-        for change in ({"allowVolumeExpansion": True}, {"allowVolumeExpansion": False}, {"mountOptions": ["ro"]}):
-            world.api.edit("storageclasses", "fast", functools.partial(_put, change))
+        for _ in range(3):
+            nudge(world)
             await asyncio.sleep(1)
         world.wire.blind.clear()
         await asyncio.sleep(1)
     assert room_writes(world) == ["create"]
-
-
-def _put(fields: dict[str, Any], obj: dict[str, Any]) -> None:
-    obj.update(fields)
