@@ -37,7 +37,7 @@ FAMILIES = (topology_plays, capacity_plays, node_plays)
 
 def why_not_real(mode: str) -> str:
     """Why the Go sidecar cannot be played against, empty when it can."""
-    folder, sidecar = os.environ.get("CSI_SIDECARS"), f"csi-{_plugin_of(mode)}"
+    folder, sidecar = os.environ.get("CSI_SIDECARS"), f"csi-{plugin_of(mode)}"
     if not folder:
         return f"CSI_SIDECARS is not set: it names the folder with {sidecar}"
     if not (Path(folder) / sidecar).is_file():
@@ -47,12 +47,13 @@ def why_not_real(mode: str) -> str:
 
 def commands_of(mode: str) -> tuple[Sequence[str], Sequence[str]]:
     """The words that start ours, and those that start Go's."""
-    plugin = _plugin_of(mode)
+    plugin = plugin_of(mode)
     ours = [sys.executable, "-c", f"import sys; from csisidecar.cli import {plugin}_main; sys.exit({plugin}_main())"]
     return ours, [str(Path(os.environ["CSI_SIDECARS"]) / f"csi-{plugin}")]
 
 
-def _plugin_of(mode: str) -> str:
+def plugin_of(mode: str) -> str:
+    """The Go sidecar that a mode or subject is played against."""
     return "provisioner" if mode == "topology" else mode
 
 

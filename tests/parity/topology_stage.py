@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,7 @@ OTHER_DRIVER = "other.csi.test"
 SELECTED = "volume.kubernetes.io/selected-node"
 PLUGIN = frozenset({"CONTROLLER_SERVICE", "VOLUME_ACCESSIBILITY_CONSTRAINTS"})
 LIMIT_S = 45.0
+_FIRST = re.compile(r" \(first: (.*); \d+ attempts since [^()]*\)$", re.DOTALL)
 NOTICE_S = 0.7
 """How long a provisioner is given to hear of a change of the cluster, or to say one thing more."""
 
@@ -175,6 +177,12 @@ class PlaceStage:
         """Change labels of a Node; None takes one away."""
         await self.kube.patch(NODES, name, {"metadata": {"labels": dict(labels)}})
 
+    async def touch(self, name: str) -> None:
+        """What a node that starts again writes of itself: nothing about its place."""
+        ready = {"type": "Ready", "status": "True", "reason": "KubeletReady", "message": "started"}
+        await self.kube.patch(NODES, name, {"status": {"conditions": [ready]}}, subresource="status")
+        await self.kube.patch(CSI_NODES, name, {"metadata": {"annotations": {"started": "again"}}})
+
     async def select(self, claim: str, node: str) -> None:
         """What the scheduler does."""
         change = {"metadata": {"annotations": {SELECTED: node}}}
@@ -219,8 +227,10 @@ class PlaceStage:
         protocol.objects["volume"] = None if volume is None else {"affinity": _affinity(volume)}  # type: ignore[assignment]
         for event in events:
             if event["involvedObject"].get("uid") == meta["uid"]:
-                message = _APPENDED.sub("", event["message"]).replace(meta["uid"], "<uid>")
-                protocol.events.add((meta["name"], event["type"], event["reason"], message))
+                # Ours tells of several failures in one Event, Go in one each.
+                for text in (_APPENDED.sub("", event["message"]), *_FIRST.findall(event["message"])):
+                    said = text.replace(meta["uid"], "<uid>")
+                    protocol.events.add((meta["name"], event["type"], event["reason"], said))
         return protocol
 
 
