@@ -18,6 +18,7 @@ _USER = 46
 
 COMMANDS: Mapping[str, str] = {
     "run": "run the attacher, the provisioner or both, or an installed plugin, beside a CSI driver",
+    "rbac": "print the roles that run needs with the same flags, as a manifest",
     "demo": "tell the life of one volume in this terminal, with nothing else installed",
     "demo-apiserver": "an embedded API server on loopback",
     "demo-controllers": "small stand-ins for the controllers of a cluster, against any API server",

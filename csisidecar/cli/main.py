@@ -64,6 +64,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return OK
     if first == "run":
         return _run(_Command(shown="csisidecar", is_process=argv is None), rest)
+    if first == "rbac":
+        from csisidecar.cli import rbac
+
+        return rbac.main(rest)
     if first in helptext.COMMANDS:
         from csisidecar.cli import demo  # the demo's parts are not wanted in production
 

@@ -1,14 +1,20 @@
 """What a role of the API server grants, as data: the plugins say in their `rules.py` what they ask for.
 
-Here are the two dataclasses and the roles that both plugins need. `csisidecar.cli.rbac_page` writes the shipped
-manifest from all of them; tests run each mode and feature with exactly these roles and find none of it spare.
+Here are the two dataclasses and the roles that both plugins need. `csisidecar.cli.rbac` makes manifests from all of
+them; tests run each mode and feature with exactly these roles and find none of it spare.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from csisidecar.kube import LEASES, SECRETS, Resource
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from csisidecar.config import ProvisionerSettings
 
 ATTACHER = "attacher"
 PROVISIONER = "provisioner"
@@ -43,9 +49,10 @@ class Role:
     """The rules of one mode, or of one feature of it.
 
     Attributes:
-        name: of the role and, behind another prefix, of its binding.
+        name: of the role and of its binding, behind the name of the account.
         modes: who needs it.
-        feature: when it is needed; empty: always.
+        feature: when it is needed, for people; empty: always.
+        needed: the same as far as the provisioner's settings say it; what the driver declares they do not know.
         note: what it is for, and what happens without it.
         namespaces: where it is; none: in the whole cluster.
     """
@@ -54,6 +61,7 @@ class Role:
     modes: tuple[str, ...]
     rules: tuple[Rule, ...]
     feature: str = ""
+    needed: Callable[[ProvisionerSettings], bool] | None = None
     note: str = ""
     namespaces: tuple[str, ...] = ()
 
@@ -61,18 +69,18 @@ class Role:
 SECRETS_ROLE = Role(
     name="secrets",
     modes=BOTH,
-    feature="when StorageClasses or PersistentVolumes of the driver name Secrets",
-    note="Leave it out when they do not, or bind it in the namespaces of those Secrets only.",
+    feature="only when StorageClasses or PersistentVolumes of the driver name Secrets",
+    note="Better bound in the namespaces of those Secrets alone.",
     rules=(Rule(resource=SECRETS, verbs=("get",)),),
 )
 LEASES_ROLE = Role(
     name="leases",
     modes=BOTH,
-    feature="with leader election",
+    feature="only with leader election",
     note=(
-        "With the default namespace of the Lease, kube-system, the Lease of the same name in the Pod's own namespace "
-        "is held too, because that is where the Go sidecars keep theirs: hence two Roles. With "
-        "--leader-election-namespace only the one in that namespace is needed, with --leader-election=false none."
+        "In the namespace of --leader-election-namespace. With its default, kube-system, the Lease of the same name in "
+        "the Pod's own namespace is held too, because that is where the Go sidecars keep theirs; then there are two "
+        "Roles."
     ),
     namespaces=("kube-system", OWN_NAMESPACE),
     rules=(Rule(resource=LEASES, verbs=("get", "create", "update")),),

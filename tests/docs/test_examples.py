@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
+from csisidecar.cli.rbac import ROLES
+from csisidecar.cli.rbac_page import SHAPES
 from csisidecar.clock import SystemClock
 from csisidecar.demo.controllers import ControllersOptions
 from csisidecar.demo.controllers import serve as serve_controllers
@@ -20,9 +24,6 @@ from csisidecar.testing.apiserver import FakeAPIServer
 from csisidecar.testing.driver import FakeDriver
 from csisidecar.testing.driver.serve import DriverOptions
 from tests.docs.places import ROOT, blocks
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 pytestmark = [pytest.mark.whole, pytest.mark.timeout(120)]
 
@@ -120,8 +121,8 @@ def load(name: str) -> list[dict[str, Any]]:
     return [item for item in yaml.safe_load_all((DEPLOYMENT / name).read_text()) if item]
 
 
-def stateful_set(name: str) -> dict[str, Any]:
-    (found,) = [item for item in load(name) if item["kind"] == "StatefulSet"]
+def pod_of(name: str) -> dict[str, Any]:
+    (found,) = [item for item in load(name) if item["kind"] in ("StatefulSet", "Deployment", "DaemonSet")]
     pod: dict[str, Any] = found["spec"]["template"]["spec"]
     return pod
 
@@ -131,28 +132,57 @@ def container(pod: dict[str, Any], name: str) -> dict[str, Any]:
     return dict(found)
 
 
-def test_arguments_of_the_container_are_understood_without_a_warning() -> None:
-    arguments = container(stateful_set("one-container.yaml"), "csisidecar")["args"]
-    command = [sys.executable, "-m", "csisidecar", *arguments, "--kubeconfig=/nowhere", "--http-endpoint=127.0.0.1:0"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+MANIFESTS = [shape.manifest for shape in SHAPES]
+
+
+def beside(manifest: str, name: str) -> str:
+    return str(Path(manifest).with_name(name))
+
+
+@pytest.mark.parametrize("manifest", MANIFESTS)
+def test_arguments_of_the_container_are_understood_without_a_warning(manifest: str) -> None:
+    ours = container(pod_of(manifest), "csisidecar")
+    variables = {item["name"]: "some" for item in ours["env"]}
+    command = [
+        sys.executable,
+        "-m",
+        "csisidecar",
+        *ours["args"],
+        "--kubeconfig=/nowhere",
+        "--http-endpoint=127.0.0.1:0",
+    ]
+    env = {name: value for name, value in os.environ.items() if name != "KUBECONFIG"} | variables
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=env)
     assert "--kubeconfig=/nowhere does not exist" in done.stderr
     assert not [line for line in done.stderr.splitlines() if line.startswith("W")]
 
 
-def test_pod_runs_as_the_account_that_has_the_roles() -> None:
-    pod = stateful_set("one-container.yaml")
-    bindings = [item for item in load("rbac.yaml") if item["kind"].endswith("Binding")]
+@pytest.mark.parametrize("manifest", MANIFESTS)
+def test_pod_runs_as_the_account_that_has_the_roles(manifest: str) -> None:
+    roles = load(beside(manifest, "rbac.yaml"))
+    (namespace,) = [item["metadata"]["name"] for item in load(manifest) if item["kind"] == "Namespace"]
+    bindings = [item for item in roles if item["kind"].endswith("Binding")]
     subjects = [subject for item in bindings for subject in item["subjects"]]
     assert {(s["kind"], s["namespace"], s["name"]) for s in subjects} == {
-        ("ServiceAccount", "csi-hostpath", pod["serviceAccountName"])
+        ("ServiceAccount", namespace, pod_of(manifest)["serviceAccountName"])
     }
     assert {item["roleRef"]["name"] for item in bindings} == {
-        item["metadata"]["name"] for item in load("rbac.yaml") if item["kind"] in ("Role", "ClusterRole")
+        item["metadata"]["name"] for item in roles if item["kind"] in ("Role", "ClusterRole")
     }
 
 
-def test_containers_share_the_socket_and_probes_ask_what_is_served() -> None:
-    pod = stateful_set("one-container.yaml")
+def test_no_two_deployments_share_a_role() -> None:
+    names = [
+        (item["kind"], item["metadata"].get("namespace"), item["metadata"]["name"])
+        for manifest in MANIFESTS
+        for item in load(beside(manifest, "rbac.yaml"))
+    ]
+    assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize("manifest", MANIFESTS)
+def test_containers_share_the_socket_and_probes_ask_what_is_served(manifest: str) -> None:
+    pod = pod_of(manifest)
     ours = container(pod, "csisidecar")
     mounts = {item["name"]: {m["name"]: m["mountPath"] for m in item["volumeMounts"]} for item in pod["containers"]}
     assert {names["socket"] for names in mounts.values()} == {"/csi"}
@@ -162,15 +192,29 @@ def test_containers_share_the_socket_and_probes_ask_what_is_served() -> None:
     assert ours["securityContext"]["readOnlyRootFilesystem"] is True
 
 
-def test_every_image_is_named_in_the_kustomization() -> None:
-    (kustomization,) = load("kustomization.yaml")
-    images = {item["image"] for item in stateful_set("one-container.yaml")["containers"]}
+@pytest.mark.parametrize("manifest", MANIFESTS)
+def test_every_image_is_named_in_the_kustomization(manifest: str) -> None:
+    (kustomization,) = load(beside(manifest, "kustomization.yaml"))
+    images = {item["image"] for item in pod_of(manifest)["containers"]}
     assert images == {item["name"] for item in kustomization["images"]}
-    assert all((DEPLOYMENT / name).exists() for name in kustomization["resources"])
+    assert set(kustomization["resources"]) == {Path(manifest).name, "rbac.yaml"}
+
+
+@pytest.mark.parametrize("manifest", [each for each in MANIFESTS if "/" in each])
+def test_where_room_is_published_the_scheduler_reads_it(manifest: str) -> None:
+    items = {item["kind"]: item for item in load(manifest)}
+    assert items["CSIDriver"]["spec"]["storageCapacity"] is True
+    assert items["StorageClass"]["volumeBindingMode"] == "WaitForFirstConsumer"
+    assert items["StorageClass"]["provisioner"] == items["CSIDriver"]["metadata"]["name"]
+
+
+def test_the_examples_page_tells_when_each_role_is_needed() -> None:
+    page = (EXAMPLES / "README.md").read_text()
+    assert all(f"| `{role.name}` |" in page for role in ROLES)
 
 
 def test_swap_changes_two_images_and_nothing_else() -> None:
-    pod = stateful_set("swap/images.yaml")
+    pod = pod_of("swap/images.yaml")
     assert [set(item) for item in pod["containers"]] == [{"name", "image"}] * 2
     assert [item["name"] for item in pod["containers"]] == ["csi-attacher", "csi-provisioner"]
     targets = re.findall(r"^FROM \w+ AS (\w+)$", (ROOT / "Containerfile").read_text(), re.MULTILINE)

@@ -17,6 +17,7 @@ from csisidecar import KubeConfig, PluginSettings, Sidecar, SidecarConfig
 from csisidecar.cli.demo import _SERVED
 from csisidecar.cli.flags import FLAGS, State
 from csisidecar.cli.options import flags_of
+from csisidecar.cli.rbac import OWN
 from csisidecar.cli.values import read as read_words
 from csisidecar.clock import SystemClock
 from csisidecar.demo.props import build_claim, build_class
@@ -41,7 +42,7 @@ FLAG = re.compile(r"(?<![\w-])--([a-z][a-z0-9-]+)")
 TABLE_ROW = re.compile(r"^\| `([a-z_]+)` \| (\w+) \| ([\w, ]*?) ?\|", re.MULTILINE)
 
 NOT_OURS = {
-    *("target", "patch-file", "kubeconfig-out"),  # docker, kubectl, the demo's API server
+    *("target", "patch-file", "type", "kubeconfig-out"),  # docker, kubectl, the demo's API server
     *("drivername", "endpoint", "nodeid", "enable-attach", "kubelet-registration-path"),  # others'
     "check",  # of the script that generates the flags page
 }
@@ -77,7 +78,7 @@ def test_flags_that_are_named_exist(page: str) -> None:
         demo |= set(flags_of(getattr(module, served.options)))
     named = set(FLAG.findall(read(page)))
     prefixed = {f"{mode}-{name}" for mode in ("attacher", "provisioner") for name in plain}
-    assert named - plain - prefixed - demo - NOT_OURS - {"help"} == {"retry-interval-"} & named
+    assert named - plain - prefixed - demo - set(OWN) - NOT_OURS - {"help"} == {"retry-interval-"} & named
 
 
 def commands() -> Iterator[tuple[str, list[str]]]:
