@@ -45,7 +45,7 @@ NOTICE_S = 0.7
 
 def has_volume(protocol: Protocol) -> bool:
     """Whether the claim has its PersistentVolume, and an Event says so."""
-    return protocol.objects["volume"] is not None and _has_event(protocol, "ProvisioningSucceeded")
+    return "volume" in protocol.objects and _has_event(protocol, "ProvisioningSucceeded")
 
 
 def has_failed(protocol: Protocol) -> bool:
@@ -103,19 +103,19 @@ class Case:
         """The name of the claim, and of its class."""
         return self.claim or self.name.replace(" ", "-").replace(",", "").lower()
 
-    def to_objects(self) -> tuple[Object, Object]:
-        """Class and claim."""
+    def to_objects(self, driver: str = DRIVER, provisioner: str = DRIVER) -> tuple[Object, Object]:
+        """Class and claim; `provisioner` stands in the class."""
         parameters = {"first": self.first} | ({"places": json.dumps(self.places)} if self.places is not None else {})
         storage_class: Object = {
             "kind": "StorageClass",
             "metadata": {"name": self.claim_name},
-            "provisioner": DRIVER,
+            "provisioner": provisioner,
             "volumeBindingMode": "WaitForFirstConsumer" if self.waits else "Immediate",
             "parameters": {key: value for key, value in parameters.items() if value},
         }
         if self.allowed is not None:
             storage_class["allowedTopologies"] = to_allowed(self.allowed)
-        annotations = {"volume.kubernetes.io/storage-provisioner": DRIVER}
+        annotations = {"volume.kubernetes.io/storage-provisioner": driver}
         if self.node:
             annotations[self.annotation] = self.node
         claim = {
@@ -145,6 +145,9 @@ class Scene:
     """CSINode → topology keys of the driver; None: only another driver is there."""
     cases: tuple[Case, ...]
     flags: tuple[str, ...] = ()
+    driver: str = DRIVER
+    provisioner: str = DRIVER
+    """What the classes name; the in-tree plugin, if they are left from it."""
     plugin_capabilities: frozenset[str] = PLUGIN
     act: Callable[[PlaceStage], Awaitable[None]] = _look_on
     """What happens to the cluster meanwhile. First calls that end badly do so when it is over, or says `go_on`."""
@@ -166,7 +169,11 @@ class PlaceStage:
 
     async def register(self, name: str, keys: Sequence[str] | None) -> None:
         """A CSINode with the driver's keys, or one with another driver only."""
-        driver = {"name": DRIVER, "topologyKeys": list(keys)} if keys is not None else {"name": OTHER_DRIVER}
+        driver = (
+            {"name": self.driver.settings.name, "topologyKeys": list(keys)}
+            if keys is not None
+            else {"name": OTHER_DRIVER}
+        )
         with contextlib.suppress(NotFoundError):
             await self.kube.delete(CSI_NODES, name)
         spec = {"drivers": [{"nodeID": name, **driver}]}
@@ -224,7 +231,9 @@ class PlaceStage:
                 if protocol.calls[-1:] != [asked]:
                     protocol.calls.append(asked)
         protocol.objects["claim"] = {"node": meta["annotations"].get(SELECTED, "")}
-        protocol.objects["volume"] = None if volume is None else {"affinity": _affinity(volume)}  # type: ignore[assignment]
+        if volume is not None:
+            labels = volume["metadata"].get("labels", {})
+            protocol.objects["volume"] = {"affinity": _affinity(volume), "labels": labels}
         for event in events:
             if event["involvedObject"].get("uid") == meta["uid"]:
                 # Ours tells of several failures in one Event, Go in one each.
@@ -290,7 +299,7 @@ async def perform(
     """`scene` with one provisioner, from an empty cluster to an empty cluster: what was done about each claim."""
     driver = ScriptedDriver(
         DriverSettings(
-            name=DRIVER,
+            name=scene.driver,
             plugin_capabilities=scene.plugin_capabilities,
             controller_capabilities=frozenset({"CREATE_DELETE_VOLUME"}),
         )
@@ -303,7 +312,7 @@ async def perform(
             for name, keys in scene.keys.items():
                 await stage.register(name, keys)
             for case in scene.cases:
-                for obj in case.to_objects():
+                for obj in case.to_objects(scene.driver, scene.provisioner):
                     await stage.stage.create(obj)
             flags = (f"--csi-address={endpoint}", f"--kubeconfig={kubeconfig}", "--timeout=60s", *scene.flags)
             async with _process([*words, *flags, "--kube-api-qps=100", "--kube-api-burst=200"], folder / "log"):
