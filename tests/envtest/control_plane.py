@@ -12,7 +12,7 @@ import os
 import secrets
 import socket
 import ssl
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -74,7 +74,11 @@ def why_not(*more: str) -> str:
 
 @asynccontextmanager
 async def control_plane(
-    folder: Path, *, users: Mapping[str, Sequence[str]] | None = None, flags: Sequence[str] = ()
+    folder: Path,
+    *,
+    users: Mapping[str, Sequence[str]] | None = None,
+    flags: Sequence[str] = (),
+    controllers: Sequence[str] = (),
 ) -> AsyncIterator[ControlPlane]:
     """etcd and kube-apiserver until the end of the block.
 
@@ -82,6 +86,7 @@ async def control_plane(
         folder: empty, for keys, data and logs.
         users: further users that have a token: name → groups. They may do what RBAC objects grant them.
         flags: more flags of kube-apiserver.
+        controllers: of kube-controller-manager; with any, it and kube-scheduler run too.
 
     Raises:
         NotStartedError: one of the two ended, or was not ready in time.
@@ -118,7 +123,10 @@ async def control_plane(
                 if left:
                     continue
                 raise
-            yield plane
+            async with AsyncExitStack() as stack:
+                for words in _cluster_commands(assets, plane, controllers):
+                    await stack.enter_async_context(_process(words, folder / f"{Path(words[0]).name}.log"))
+                yield plane
             return
 
 
@@ -187,6 +195,17 @@ def _server_flags(folder: Path, etcd: int, port: int) -> list[str]:
         "--disable-admission-plugins=ServiceAccount",
         "--enable-priority-and-fairness=false",
         "--shutdown-delay-duration=0s",
+    ]
+
+
+def _cluster_commands(assets: Path, plane: ControlPlane, controllers: Sequence[str]) -> list[list[str]]:
+    """What else makes a cluster; neither serves anything."""
+    if not controllers:
+        return []
+    common = [f"--kubeconfig={plane.kubeconfig}", "--leader-elect=false", "--bind-address=127.0.0.1", "--secure-port=0"]
+    return [
+        [str(assets / "kube-controller-manager"), *common, f"--controllers={','.join(controllers)}"],
+        [str(assets / "kube-scheduler"), *common],
     ]
 
 

@@ -193,7 +193,7 @@ class ControllerService:
         if request.capacity_range is None:
             fail(Status.INVALID_ARGUMENT, "capacity_range is missing")
         low, high = read_range(request.capacity_range)
-        if low > world.settings.max_volume_bytes or (high and record.capacity_bytes > high):
+        if exceeds(low, world.settings.max_volume_bytes) or (high and record.capacity_bytes > high):
             fail(Status.OUT_OF_RANGE, f"volume {record.id} cannot be brought to {low} to {high} bytes")
         with world.busy(record.id):
             if low > record.capacity_bytes:
@@ -261,7 +261,11 @@ class ControllerService:
         return ListVolumesResponse(entries=entries, next_token=token)
 
     async def get_capacity(self, request: GetCapacityRequest) -> GetCapacityResponse:
-        """What is left; nothing in a place that is not ours."""
+        """What is left; nothing in a place that is not ours.
+
+        The largest volume is never larger than what is left: kube-scheduler looks at that number alone where it is
+        given (Kubernetes API, CSIStorageCapacity `maximumVolumeSize`).
+        """
         world = self._world
         world.require("GET_CAPACITY")
         if request.volume_capabilities:
@@ -269,9 +273,10 @@ class ControllerService:
         place = request.accessible_topology.segments if request.accessible_topology else {}
         if place and not any(holds(place, ours) for ours in world.settings.all_places):
             return GetCapacityResponse(available_capacity=0)
+        largest = world.settings.max_volume_bytes
         return GetCapacityResponse(
             available_capacity=world.free_bytes(),
-            maximum_volume_size=world.settings.max_volume_bytes,
+            maximum_volume_size=None if largest is None else min(largest, world.free_bytes()),
             minimum_volume_size=1,
         )
 
@@ -288,7 +293,7 @@ class ControllerService:
                 fail(Status.INVALID_ARGUMENT, f"{source.kind} {source.id} has the other access type")
             least = max(low, kept.capacity_bytes if isinstance(kept, VolumeRecord) else kept.size_bytes)
         size = least or min(settings.default_volume_bytes, high or settings.default_volume_bytes)
-        if size > settings.max_volume_bytes or (high and size > high):
+        if exceeds(size, settings.max_volume_bytes) or (high and size > high):
             fail(Status.OUT_OF_RANGE, f"a volume of {size} bytes cannot be made here")
         if size > world.free_bytes():
             fail(Status.RESOURCE_EXHAUSTED, f"{size} bytes asked for, {world.free_bytes()} left")
@@ -317,6 +322,11 @@ class ControllerService:
 def holds(wanted: Mapping[str, str], place: Mapping[str, str]) -> bool:
     """Whether everything wanted is true of the place."""
     return all(place.get(key) == value for key, value in wanted.items())
+
+
+def exceeds(size_bytes: int, limit_bytes: int | None) -> bool:
+    """Whether there is a limit, and it is smaller."""
+    return limit_bytes is not None and size_bytes > limit_bytes
 
 
 def read_range(asked: CapacityRange | None) -> tuple[int, int]:

@@ -80,7 +80,8 @@ class DriverSettings:
     places: tuple[Mapping[str, str], ...] = ()
     """All segments volumes can be created in; empty means just `topology`."""
     total_bytes: int = 1024 * GIB
-    max_volume_bytes: int = 256 * GIB
+    max_volume_bytes: int | None = 256 * GIB
+    """Largest volume; None: there is no such limit, and GetCapacity tells none."""
     default_volume_bytes: int = GIB
     publish_context: Mapping[str, str] = field(default_factory=dict)
     """Added to what each ControllerPublishVolume answers."""
