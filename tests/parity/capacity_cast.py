@@ -75,6 +75,7 @@ def room(name: str, class_name: str, zone: str, capacity: str | None, **more: An
 
 def claim(name: str, selected: str = "", *, size: str = "1Gi", class_name: str = "fast", **more: Any) -> Object:
     annotations = {"volume.kubernetes.io/storage-provisioner": DRIVER} | ({SELECTED: selected} if selected else {})
+    annotations |= more.pop("annotations", {})
     spec = {
         "accessModes": ["ReadWriteOnce"],
         "storageClassName": class_name,

@@ -130,7 +130,7 @@ async def delete_room(stage: Stage) -> None:
     await stage.delete("CSIStorageCapacity", victim["name"])
 
     async def done() -> bool:
-        found = await stage.list("CSIStorageCapacity")
+        found = await stage.found("CSIStorageCapacity")
         return len(found) == 4 and victim["uid"] not in {each["metadata"]["uid"] for each in found}
 
     await stage.until(done)
@@ -156,7 +156,7 @@ async def change_manager(stage: Stage) -> None:
 
 
 async def give_labels_back(stage: Stage) -> None:
-    rooms = [each["metadata"] for each in await stage.list("CSIStorageCapacity")]
+    rooms = [each["metadata"] for each in await stage.found("CSIStorageCapacity")]
     names = [meta["name"] for meta in rooms if meta.get("labels", {}).get(MANAGER_LABEL) == "person"]
     await stage.edit("CSIStorageCapacity", names[0], {"metadata": {"labels": LABELS}})
     await stage.shows(*FOUR, "fast@zone=a")

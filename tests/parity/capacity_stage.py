@@ -44,6 +44,7 @@ Seen = dict[str, list[str]]
 """Subject → what there is to see of it, a line each, sorted."""
 
 NAMESPACE = "default"
+IDENTITY = "storage.kubernetes.io/csiProvisionerIdentity"
 LIMIT_S = 12.0
 QUIET_S = 0.5
 WORKLOADS = [
@@ -67,6 +68,7 @@ KINDS: Mapping[str, Resource] = {
 CHANGING = ("CSIStorageCapacity", "PersistentVolumeClaim", "PersistentVolume")
 """Kinds that a provisioner writes."""
 _APPENDED = re.compile(r" \(first: .*; \d+ attempts since .*; next in about .*\)$", re.DOTALL)
+_NUMBERS = re.compile(r"^\d+-\d+")
 _GAUGE = re.compile(r"^csistoragecapacities_(\w+) (\S+)$", re.MULTILINE)
 
 
@@ -79,6 +81,8 @@ class Step:
     """Rows of the catalogue that it plays."""
     act: Callable[[Stage], Awaitable[None]]
     """Ends when what is to be seen was there."""
+    about: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Name of a claim or volume → rows that it plays by itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,24 +105,18 @@ class Play:
     """What is compared."""
     polls: bool = False
     """Whether the driver is asked all the time."""
+    anybody: bool = False
+    """Whether it does not matter which node does it; how often it is done does."""
 
 
 class RoomDriver(FakeDriver):
     """The embedded driver; tells its room as a play says, or as it is."""
 
-    tells: Callable[[GetCapacityRequest], GetCapacityResponse] | None = None
+    tells: Callable[[GetCapacityRequest], Awaitable[GetCapacityResponse]] | None = None
 
     async def answer(self, stream: Any, name: str, work: Any) -> None:
         """As the embedded driver does."""
-        tells = self.tells
-        if name != "GetCapacity" or tells is None:
-            await super().answer(stream, name, work)
-            return
-
-        async def tell(request: GetCapacityRequest) -> GetCapacityResponse:
-            return tells(request)
-
-        await super().answer(stream, name, tell)
+        await super().answer(stream, name, self.tells if name == "GetCapacity" and self.tells else work)
 
 
 @dataclass(kw_only=True)
@@ -142,9 +140,14 @@ class Stage:
 
     async def create(self, *objects: Object) -> None:
         """Put objects into the cluster, with the status they are given."""
-        for obj in objects:
+        for given in objects:
+            obj: Object = json.loads(json.dumps(given))
             resource = KINDS[obj["kind"]]
             where = NAMESPACE if resource.namespaced else ""
+            if "claimRef" in obj.get("spec", {}):
+                source = obj["spec"]["claimRef"]
+                bound = await self.kube.get(PERSISTENT_VOLUME_CLAIMS, source["name"], namespace=NAMESPACE)
+                source["uid"] = bound["metadata"]["uid"]
             await self.kube.create(resource, {"apiVersion": resource.api_version, **obj}, namespace=where)
             if "status" in obj:
                 change, name = {"status": obj["status"]}, obj["metadata"]["name"]
@@ -160,14 +163,14 @@ class Stage:
         resource = KINDS[kind]
         await self.kube.delete(resource, name, namespace=NAMESPACE if resource.namespaced else "")
 
-    async def list(self, kind: str) -> list[Object]:
+    async def found(self, kind: str) -> list[Object]:
         """Every object of a kind."""
         items: list[Object] = json.loads(await self.kube.list_page(KINDS[kind]))["items"]
         return items
 
     async def room(self, item: str) -> Object:
         """One of the objects about a class in a segment, as in ``fast@zone=a``."""
-        return next(each for each in await self.list("CSIStorageCapacity") if item_of(each) == item)
+        return next(each for each in await self.found("CSIStorageCapacity") if item_of(each) == item)
 
     async def until(self, check: Callable[[], Awaitable[bool]]) -> None:
         """Wait for `check`, for a bounded time; a step that never gets there shows in the comparison."""
@@ -182,10 +185,10 @@ class Stage:
         """Wait until the objects are about exactly these; a capacity may follow, as in ``fast@zone=a 1Gi``."""
 
         async def done() -> bool:
-            found = await self.list("CSIStorageCapacity")
+            found = await self.found("CSIStorageCapacity")
             texts = [item_of(each) for each in found]
             exact = [f"{item_of(each)} {each.get('capacity')}" for each in found]
-            return len(found) == len(items) and all(item in texts or item in exact for item in items)
+            return len(found) == len(items) and all(item in (*texts, *exact) for item in items)
 
         await self.until(done)
 
@@ -193,7 +196,7 @@ class Stage:
         """Wait until the drivers were called so often since the last look."""
 
         async def done() -> bool:
-            return sum(call.method == method for _, call in self.news()) >= count
+            return len([call for _, call in self.news() if call.method == method]) >= count
 
         await self.until(done)
 
@@ -201,7 +204,7 @@ class Stage:
         """Wait until an Event has `text` in it."""
 
         async def done() -> bool:
-            return any(text in f"{each.get('reason')} {each.get('message')}" for each in await self.list("Event"))
+            return any(text in f"{each.get('reason')} {each.get('message')}" for each in await self.found("Event"))
 
         await self.until(done)
 
@@ -210,7 +213,7 @@ class Stage:
         found: Object = {}
 
         async def done() -> bool:
-            for each in await self.list("PersistentVolume"):
+            for each in await self.found("PersistentVolume"):
                 if each["spec"].get("claimRef", {}).get("name") == claim:
                     found.update(each)
             return bool(found)
@@ -233,7 +236,7 @@ class Stage:
         seen, still_s, waited_s = "", 0.0, 0.0
         while still_s < QUIET_S and waited_s < 3 * QUIET_S:
             await asyncio.sleep(0.1)
-            versions = [each["metadata"]["resourceVersion"] for kind in CHANGING for each in await self.list(kind)]
+            versions = [each["metadata"]["resourceVersion"] for kind in CHANGING for each in await self.found(kind)]
             now = f"{versions} {0 if polls else len(self.news())}"
             still_s = still_s + 0.1 if now == seen else 0.0
             seen, waited_s = now, waited_s + 0.1
@@ -252,7 +255,12 @@ async def play_each(
         if only in play.name:
             ours, theirs = [await perform(play, kube, words, kubeconfig, folder) for words in commands]
             for step, mine, go in zip(play.steps, ours, theirs, strict=True):
-                yield f"{play.name}: {step.name}", step.rows, differences(mine, go)
+                left = differences(mine, go)
+                for name, rows in step.about.items():
+                    word = re.compile(rf"(?<![\w-]){name}(?![\w-])")
+                    yield f"{play.name}: {name}", rows, [line for line in left if word.search(line)]
+                    left = [line for line in left if not word.search(line)]
+                yield f"{play.name}: {step.name}", step.rows, left
 
 
 async def perform(
@@ -274,7 +282,7 @@ async def perform(
         await stage.create(*play.objects)
         async with AsyncExitStack() as stack:
             for (node, driver), port in zip(drivers.items(), stage.ports, strict=True):
-                endpoint = await stack.enter_async_context(driver.serving(folder / f"csi{node}.sock"))
+                endpoint = await stack.enter_async_context(driver.serving(folder / f"{port}.sock"))
                 words = [
                     "env",
                     *(f"{name}={value}" for name, value in {**play.variables, "NODE_NAME": node}.items()),
@@ -305,6 +313,9 @@ def differences(ours: Seen, theirs: Seen) -> list[str]:
     found = []
     for subject in ours:
         mine, go = ours[subject], theirs[subject]
+        if subject == "events":
+            # What ours says goes on after Go's text.
+            mine = [next((line for line in go if each.startswith(line)), each) for each in mine]
         found += [f"{subject}: only ours {line}" for line in mine if line not in go]
         found += [f"{subject}: only Go's {line}" for line in go if line not in mine]
         if sorted(set(mine)) == sorted(set(go)) and len(mine) != len(go):
@@ -314,7 +325,7 @@ def differences(ours: Seen, theirs: Seen) -> list[str]:
 
 async def look(stage: Stage, play: Play) -> Seen:
     """What there is now, in words that do not differ from run to run."""
-    claims = await stage.list("PersistentVolumeClaim")
+    claims = await stage.found("PersistentVolumeClaim")
     words = {each["metadata"]["uid"]: f"<{each['metadata']['name']}>" for each in claims}
     seen: Seen = {subject: [] for subject in play.subjects}
 
@@ -322,13 +333,15 @@ async def look(stage: Stage, play: Play) -> Seen:
         line = " ".join(each if isinstance(each, str) else json.dumps(each, sort_keys=True) for each in parts)
         for secret, word in words.items():
             line = line.replace(secret, word)
+        if play.anybody:
+            line = re.sub(r"\bn\d\b", "n?", line)
         if subject in seen:
             seen[subject].append(line)
 
-    for each in await stage.list("CSIStorageCapacity"):
+    for each in await stage.found("CSIStorageCapacity"):
         say("rooms", *_room_words(each, stage.before))
     stage.before = {
-        each["metadata"]["uid"]: each["metadata"]["resourceVersion"] for each in await stage.list("CSIStorageCapacity")
+        each["metadata"]["uid"]: each["metadata"]["resourceVersion"] for each in await stage.found("CSIStorageCapacity")
     }
     for node, call in stage.news():
         subject = "asked" if call.method == "GetCapacity" else "made"
@@ -336,15 +349,18 @@ async def look(stage: Stage, play: Play) -> Seen:
             say(subject, node, call.method, call.request.to_dict())
     stage.forget()
     for subject in ("asked", "made"):
-        if subject in seen:
+        if subject in seen and not play.anybody:
             seen[subject] = sorted(set(seen[subject]))
     for each in claims:
-        say("claims", each["metadata"]["name"], each["metadata"].get("annotations", {}))
-    for each in await stage.list("PersistentVolume"):
+        meta = each["metadata"]
+        say("claims", meta["name"], meta.get("annotations", {}), meta.get("finalizers", []))
+    for each in await stage.found("PersistentVolume"):
         meta = each["metadata"]
         gone = "being deleted" if "deletionTimestamp" in meta else "there"
-        say("volumes", meta["name"], gone, meta.get("finalizers", []), each["spec"].get("nodeAffinity", {}))
-    for each in await stage.list("Event"):
+        identity = _NUMBERS.sub("#", each["spec"]["csi"].get("volumeAttributes", {}).get(IDENTITY, ""))
+        where = _sorted_terms(each["spec"].get("nodeAffinity", {}))
+        say("volumes", meta["name"], gone, meta.get("finalizers", []), where, identity)
+    for each in await stage.found("Event"):
         about = each["involvedObject"]
         if about["kind"] in ("PersistentVolumeClaim", "PersistentVolume"):
             say("events", about["name"], each["type"], each["reason"], _APPENDED.sub("", each["message"]))
@@ -381,6 +397,13 @@ def _room_words(room: Object, before: Mapping[str, str]) -> list[str]:
     ]
 
 
+def _sorted_terms(affinity: Object) -> Object:
+    """Go writes the keys of a place in the order of a map."""
+    for term in affinity.get("required", {}).get("nodeSelectorTerms", []):
+        term.get("matchExpressions", []).sort(key=lambda each: str(each["key"]))
+    return affinity
+
+
 async def _gauges(stage: Stage) -> list[str]:
     found = []
     async with aiohttp.ClientSession() as session:
@@ -407,7 +430,7 @@ async def _process(words: Sequence[str], log: Path) -> AsyncIterator[asyncio.sub
 async def _clear(stage: Stage) -> None:
     """Take away everything that plays make; nobody is at work any more."""
     for kind, resource in KINDS.items():
-        for item in await stage.list(kind):
+        for item in await stage.found(kind):
             meta = item["metadata"]
             where = {"namespace": meta.get("namespace", "")}
             with contextlib.suppress(KubeError):

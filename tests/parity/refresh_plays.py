@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from csisidecar.csi import GetCapacityResponse
@@ -48,7 +47,7 @@ FOUR = items("fast slow", "ab")
 def answers(amounts: dict[str, int] | int, maximum: int | None = None, *, wait: tuple[str, ...] = ()) -> Act:
     """The driver says these amounts, by class and zone as in ``fast a``; waits for the objects, or for two polls."""
 
-    def tell(request: GetCapacityRequest) -> GetCapacityResponse:
+    async def tell(request: GetCapacityRequest) -> GetCapacityResponse:
         place = request.accessible_topology.segments if request.accessible_topology else {}
         where = f"{request.parameters['kind']} {place.get('zone', '')}"
         amount = amounts if isinstance(amounts, int) else amounts[where]
@@ -87,6 +86,7 @@ async def mend_driver(stage: Stage) -> None:
 
 
 FIFTY = tuple(f"{item} 50Gi" for item in FOUR)
+SIXTY = tuple(f"{item} 60Gi" for item in FOUR)
 ODD = {"fast a": 1000, "fast b": 1536, "slow a": 1_000_000_000, "slow b": 1024}
 ODD_TEXTS = ("fast@zone=a 1k", "fast@zone=b 1536", "slow@zone=a 1G", "slow@zone=b 1Ki")
 
@@ -109,7 +109,7 @@ ANSWERS = Play(
         Step(name="no maximum", rows=("T-ROOM-02",), act=answers(ODD)),
         Step(name="negative amount", rows=("T-ROOM-06",), act=answers(-1)),
         Step(name="negative maximum", rows=("T-ROOM-06",), act=answers(50 * GIB, -1)),
-        Step(name="negative is over", rows=("T-PLAY-01",), act=answers(50 * GIB, wait=FIFTY)),
+        Step(name="negative is over", rows=("T-PLAY-01",), act=answers(60 * GIB, wait=SIXTY)),
     ),
 )
 
@@ -159,7 +159,7 @@ async def calm(stage: Stage) -> None:
     """What failed before goes well now; what comes of that was not asked for."""
     if stage.driver.trouble.orders:
         stage.driver.trouble.clear()
-        for each in await stage.list("PersistentVolumeClaim"):
+        for each in await stage.found("PersistentVolumeClaim"):
             if each["metadata"]["name"].startswith("late-"):
                 await stage.volume_of(each["metadata"]["name"])
         await stage.quiet(polls=False)
