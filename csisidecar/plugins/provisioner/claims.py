@@ -122,9 +122,12 @@ class ClaimReconciler:
         current_attempt().subject = f"{claim.namespace}/{claim.name}"
         storage_class = plan.draft.storage_class if plan else self._classes.find(claim.class_name)
         verdict = judge_claim(claim, storage_class, self._driver_name, is_unfinished=plan is not None)
-        if verdict is Verdict.BOUND and (plan is None or plan.draft.name == claim.spec.volume_name):
-            self._memory.forget_claim(uid)
-            return DONE
+        if verdict is Verdict.BOUND:
+            if plan is None or plan.draft.name == claim.spec.volume_name:
+                self._memory.forget_claim(uid)
+                return DONE
+            # It took another volume. The one in the making needs a PV all the same, so that somebody deletes it.
+            verdict = Verdict.PROVISION
         if plan is None and verdict in _NEEDS_OWNER:
             whose = self._whose(claim, storage_class)
             if whose is Whose.FREE:

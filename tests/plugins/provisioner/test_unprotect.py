@@ -227,3 +227,23 @@ async def test_source_of_a_clone_may_be_in_another_namespace() -> None:
     assert find_clone_source(claim(data_source_ref=reference)) == ("lib", "source")
     assert find_clone_source(claim(data_source=ObjectRef(kind="PersistentVolumeClaim", name="s"))) == ("team", "s")
     assert find_clone_source(claim()) is None
+
+
+@pytest.mark.parity("T-QUIRK-16")
+async def test_source_in_another_namespace_waits_for_its_pending_clone() -> None:
+    """The claim says whom it is to be cloned from, whether the provisioner would be granted that or not."""
+    world = clone_world()
+    world.api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "lib"}})
+    meta = {"name": "source", "namespace": "lib", "finalizers": [CLONING]}
+    spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    world.api.create({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": meta, "spec": spec})
+    # Creation adds what protects a claim in use.
+    world.api.edit("persistentvolumeclaims", "source", lambda obj: obj["metadata"].update(finalizers=[CLONING]), "lib")
+    world.api.delete("persistentvolumeclaims", "source", "lib")
+    world.add_claim("clone", provisioner="other.io", dataSourceRef={**SOURCE, "namespace": "lib"})
+    async with world.running():
+        await asyncio.sleep(60)
+        assert world.api.get("persistentvolumeclaims", "source", "lib") is not None
+        world.set_phase("persistentvolumeclaims", "clone", "Bound", "team")
+        await asyncio.sleep(0.5)
+        assert world.api.get("persistentvolumeclaims", "source", "lib") is None

@@ -1,0 +1,175 @@
+"""Nothing is remembered about a claim that is gone, whatever its end was."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from csisidecar.config import NodeSettings, ProvisionerSettings
+from csisidecar.csi import NodeInfo
+from tests.plugins.provisioner.test_places import LATE, PLACES, SELECTED, add_node, place_world, select
+from tests.plugins.provisioner.world import CAPABILITIES, World
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+pytestmark = pytest.mark.looptime
+
+CLONE = {"kind": "PersistentVolumeClaim", "name": "missing"}
+
+
+def remembered(world: World) -> dict[str, Any]:
+    """The tables of the provisioner's memory that are not empty."""
+    memory = world.plugin._memory
+    tables = {field.name: getattr(memory, field.name) for field in fields(memory) if field.name != "waits"}
+    tables |= {"waits, seen": memory.waits._seen, "waits, by claim": memory.waits._by_claim}
+    return {name: table for name, table in tables.items() if table}
+
+
+async def made_and_bound(world: World) -> None:
+    uid = world.add_claim(annotations={SELECTED: "n1"})
+    await asyncio.sleep(0.5)
+    world.bind(uid)
+
+
+async def made_after_the_claim_was_deleted(world: World) -> None:
+    world.driver.order("CreateVolume:late=DeadlineExceeded x2")
+    world.add_claim(annotations={SELECTED: "n1"})
+    await asyncio.sleep(0.5)
+
+
+async def refused(world: World) -> None:
+    world.driver.order("CreateVolume:Internal=no")
+    world.add_claim(annotations={SELECTED: "n1"})
+    await asyncio.sleep(4)
+
+
+async def refused_after_the_claim_was_deleted(world: World) -> None:
+    world.driver.order("CreateVolume:Unavailable=busy x3", "CreateVolume:Internal=no")
+    world.add_claim(annotations={SELECTED: "n1"})
+    await asyncio.sleep(0.5)
+
+
+async def exhausted_after_the_claim_was_deleted(world: World) -> None:
+    world.driver.order("CreateVolume:Unavailable=busy x3", "CreateVolume:ResourceExhausted=full")
+    world.add_claim(annotations={SELECTED: "n1"})
+    await asyncio.sleep(0.5)
+
+
+async def infeasible(world: World) -> None:
+    world.driver.order("CreateVolume:InvalidArgument=odd")
+    world.add_claim(annotations={SELECTED: "n1"})
+    await asyncio.sleep(4)
+
+
+async def given_back(world: World) -> None:
+    world.driver.order("CreateVolume:ResourceExhausted=full")
+    world.add_claim(annotations={SELECTED: "n1"})
+    await asyncio.sleep(4)
+
+
+async def on_a_node_that_is_unknown(world: World) -> None:
+    world.add_claim(annotations={SELECTED: "nowhere"})
+    await asyncio.sleep(4)
+
+
+async def on_a_node_without_labels(world: World) -> None:
+    add_node(world, "n4")
+    world.add_claim(annotations={SELECTED: "n4"})
+    await asyncio.sleep(4)
+
+
+async def without_a_source(world: World) -> None:
+    world.add_claim(annotations={SELECTED: "n1"}, dataSource=CLONE)
+    await asyncio.sleep(4)
+
+
+async def without_a_class(world: World) -> None:
+    world.add_claim(annotations={SELECTED: "n1"}, storageClassName="none")
+    await asyncio.sleep(4)
+
+
+async def of_another_provisioner_by_now(world: World) -> None:
+    world.driver.order("CreateVolume:Internal=no")
+    world.add_claim(annotations={SELECTED: "n1"})
+    await asyncio.sleep(4)
+    others = {"volume.kubernetes.io/storage-provisioner": "other.io"}
+    world.api.edit("persistentvolumeclaims", "data", lambda obj: obj["metadata"]["annotations"].update(others), "team")
+
+
+async def bound_to_another_volume(world: World) -> None:
+    world.driver.order("CreateVolume:Unavailable=busy x2")
+    world.add_claim(annotations={SELECTED: "n1"})
+    await asyncio.sleep(0.5)
+    world.api.edit("persistentvolumeclaims", "data", lambda obj: obj["spec"].update(volumeName="by-hand"), "team")
+    await asyncio.sleep(5)
+
+
+async def without_its_node_while_a_call_may_run(world: World) -> None:
+    world.driver.order("CreateVolume:Unavailable=busy x1", "CreateVolume:Internal=no")
+    world.add_claim(annotations={SELECTED: "n1"})
+    await asyncio.sleep(0.5)
+    world.api.edit("persistentvolumeclaims", "data", lambda obj: obj["metadata"]["annotations"].pop(SELECTED), "team")
+    await asyncio.sleep(0.5)
+
+
+LIVES = [
+    made_and_bound,
+    made_after_the_claim_was_deleted,
+    refused,
+    refused_after_the_claim_was_deleted,
+    exhausted_after_the_claim_was_deleted,
+    infeasible,
+    given_back,
+    on_a_node_that_is_unknown,
+    on_a_node_without_labels,
+    without_a_source,
+    without_a_class,
+    of_another_provisioner_by_now,
+    bound_to_another_volume,
+    without_its_node_while_a_call_may_run,
+]
+
+
+def life_world() -> World:
+    world = place_world(controller=CAPABILITIES | {"CLONE_VOLUME"})
+    world.add_class(**LATE)
+    return world
+
+
+@pytest.mark.parity("T-QUIRK-02")
+@pytest.mark.parametrize("life", LIVES)
+async def test_claim_that_is_gone_leaves_nothing_behind(life: Callable[[World], Awaitable[None]]) -> None:
+    world = life_world()
+    async with world.running():
+        await life(world)
+        world.drop_claim()
+        await asyncio.sleep(15)
+        assert remembered(world) == {}
+        calls = len(world.calls())
+        await asyncio.sleep(30)
+        assert len(world.calls()) == calls
+
+
+@pytest.mark.parity("T-LIFE-46")
+async def test_node_that_does_not_own_a_claim_remembers_nothing_of_it() -> None:
+    world = World(
+        settings=ProvisionerSettings(node=NodeSettings(name="n1", base_delay_s=0.2, max_delay_s=2.0)),
+        plugin_capabilities=PLACES,
+        topology={"zone": "b"},
+        node=NodeInfo(node_id="id-n1", segments={"zone": "b"}),
+    )
+    world.add_class(**LATE)
+    world.add_class("now")
+    world.add_claim(annotations={SELECTED: "n2"})
+    world.add_claim("another", storageClassName="now", annotations={SELECTED: "n3"})
+    async with world.running():
+        await asyncio.sleep(10)
+        assert remembered(world) == {}
+        select(world, "n3")
+        await asyncio.sleep(10)
+        assert remembered(world) == {}
+    assert world.calls() == []
