@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -156,20 +156,28 @@ async def test_claim_that_is_gone_leaves_nothing_behind(life: Callable[[World], 
 
 @pytest.mark.parity("T-LIFE-46")
 async def test_node_that_does_not_own_a_claim_remembers_nothing_of_it() -> None:
+    """One was given to another node from the start, one was competed for, in vain, as there was no room."""
     world = World(
         settings=ProvisionerSettings(node=NodeSettings(name="n1", base_delay_s=0.2, max_delay_s=2.0)),
+        controller=CAPABILITIES | {"GET_CAPACITY"},
         plugin_capabilities=PLACES,
         topology={"zone": "b"},
         node=NodeInfo(node_id="id-n1", segments={"zone": "b"}),
     )
+    world.driver.settings = replace(world.driver.settings, total_bytes=1)
     world.add_class(**LATE)
     world.add_class("now")
-    world.add_claim(annotations={SELECTED: "n2"})
-    world.add_claim("another", storageClassName="now", annotations={SELECTED: "n3"})
+    world.add_claim("another", annotations={SELECTED: "n2"})
+    world.add_claim(storageClassName="now")
     async with world.running():
-        await asyncio.sleep(10)
-        assert remembered(world) == {}
+        await asyncio.sleep(60)
+        assert len(world.calls("GetCapacity")) > 1
         select(world, "n3")
-        await asyncio.sleep(10)
+        await asyncio.sleep(60)
+        asked = len(world.calls("GetCapacity"))
         assert remembered(world) == {}
+        await asyncio.sleep(60)
+        assert len(world.calls("GetCapacity")) == asked
+        (taker,) = [controller for controller in world.controllers if controller.name == "nodeowner"]
+        assert vars(taker._reconciler)["_bids"] == {}
     assert world.calls() == []
