@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import random
+from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from csisidecar.csi import Topology, TopologyRequirement
@@ -20,9 +22,6 @@ from csisidecar.plugins.provisioner.topology import (
     sort_terms,
 )
 from tests.plugins.provisioner.clusters import Drawn, find, selector, shown
-
-if TYPE_CHECKING:
-    import random
 
 NOTHING: list[dict[str, Any]] = [{"matchLabelExpressions": []}]
 SHORT, LOW, HIGH = (("zone", "z1"),), (("rack", "r1"), ("zone", "z1")), (("rack", "r1"), ("zone", "z2"))
@@ -125,119 +124,133 @@ def test_a_node_of_its_own_is_a_cluster() -> None:
     assert here.find_labels("n2") is None
 
 
-KEYS = ("zone", "rack", "row")
-VALUES = st.sampled_from("abcd")
-LABELS = st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=3)
-NODES = st.dictionaries(st.sampled_from(["n0", "n1", "n2", "n3", "n4", "n5"]), LABELS, min_size=1)
-SOME_KEYS = st.lists(st.sampled_from(KEYS), unique=True, max_size=3)
-SELECTORS = st.dictionaries(st.sampled_from(KEYS), st.lists(VALUES, min_size=1, unique=True), max_size=3)
-ALLOWED = st.lists(SELECTORS, max_size=3)
-ASKINGS = st.fixed_dictionaries(
-    {
-        "name": st.text("ab-01", max_size=8).map(lambda text: f"c{text}"),
-        "node": st.sampled_from(["", "n0", "n1"]),
-        "strict": st.booleans(),
-        "immediate": st.booleans(),
-    }
-)
+KEYS = ("zone", "rack")
+VALUES = st.sampled_from("abc")
+EVERY_LABEL = st.fixed_dictionaries(dict.fromkeys(KEYS, VALUES))
+LABELS = st.one_of(EVERY_LABEL, EVERY_LABEL, EVERY_LABEL, st.dictionaries(st.sampled_from(KEYS), VALUES))
+SOME_KEYS = st.sampled_from([("zone",), ("rack",), ("zone", "rack"), ("zone", "rack"), ()])
+ENTRIES = st.dictionaries(st.sampled_from(KEYS), st.lists(VALUES, min_size=1, max_size=2, unique=True), max_size=2)
+
+Allowed = list[dict[str, list[str]]]
+OFTEN = settings(max_examples=300, deadline=None)
 
 
-def written(allowed: list[dict[str, list[str]]]) -> list[dict[str, Any]]:
-    """As the class has them."""
-    return [selector(**{key: ",".join(values) for key, values in entry.items()}) for entry in allowed]
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """A cluster, and what is asked of it."""
+
+    nodes: dict[str, dict[str, str]]
+    keys: dict[str, tuple[str, ...]]
+    allowed: Allowed
+    name: str
+    node: str
+    strict: bool
+    immediate: bool
+
+    def answer(self) -> Requirements | type[TopologyError] | None:
+        """The requirements, or that there is an error."""
+        try:
+            return find(
+                Drawn(self.keys, self.nodes),
+                self.name,
+                node=self.node,
+                allowed=[selector(**{key: ",".join(found) for key, found in entry.items()}) for entry in self.allowed],
+                strict=self.strict,
+                immediate=self.immediate,
+            )
+        except TopologyError:
+            return TopologyError
 
 
-def outcome(cluster: Drawn, allowed: list[dict[str, list[str]]], **asking: Any) -> Requirements | TopologyError | None:
-    try:
-        return find(cluster, allowed=written(allowed), **asking)
-    except TopologyError as error:
-        return error
-
-
-def told(found: Requirements | TopologyError | None) -> Any:
-    """What can be compared."""
-    return type(found) if isinstance(found, TopologyError) else found
+@st.composite
+def askings(draw: st.DrawFn, *, nodes_agree: bool = True) -> Asked:
+    """Nodes that agree have the same keys; those that do not may lack a CSINode too. Most have all labels."""
+    names = [f"n{number}" for number in range(draw(st.integers(1, 6)))]
+    nodes = {name: draw(LABELS) for name in names}
+    if nodes_agree:
+        keys = dict.fromkeys(names, draw(SOME_KEYS))
+    else:
+        keys = {name: draw(SOME_KEYS) for name in names if draw(st.booleans())}
+    return Asked(
+        nodes=nodes,
+        keys=keys,
+        allowed=draw(st.lists(ENTRIES, max_size=3)),
+        name=f"c{draw(st.text('ab-01', max_size=8))}",
+        node=draw(st.sampled_from(["", *names])),
+        strict=draw(st.booleans()),
+        immediate=draw(st.booleans()),
+    )
 
 
 @pytest.mark.parity("T-REQ-11")
-@given(NODES, SOME_KEYS, ALLOWED, ASKINGS, st.randoms(use_true_random=False))
-def test_requirements_do_not_depend_on_any_order(
-    nodes: dict[str, dict[str, str]],
-    keys: list[str],
-    allowed: list[dict[str, list[str]]],
-    asking: dict[str, Any],
-    shuffle: random.Random,
-) -> None:
+@OFTEN
+@given(askings(), st.integers(0, 10**9))
+def test_requirements_do_not_depend_on_any_order(asked: Asked, seed: int) -> None:
     """Neither of nodes, nor of keys in a CSINode, nor of entries, expressions and values in the class."""
+    shuffle = random.Random(seed)
 
     def mix(values: Any) -> list[Any]:
         return shuffle.sample(list(values), len(values))
 
-    cluster = Drawn(dict.fromkeys(nodes, keys), nodes)
-    mixed = Drawn(dict.fromkeys(mix(nodes), mix(keys)), {name: nodes[name] for name in mix(nodes)})
-    mixed_allowed = mix([{key: mix(entry[key]) for key in mix(entry)} for entry in allowed])
-    assert told(outcome(mixed, mixed_allowed, **asking)) == told(outcome(cluster, allowed, **asking))
+    mixed = replace(
+        asked,
+        nodes={name: asked.nodes[name] for name in mix(asked.nodes)},
+        keys={name: tuple(mix(asked.keys[name])) for name in mix(asked.keys)},
+        allowed=mix([{key: mix(entry[key]) for key in mix(entry)} for entry in asked.allowed]),
+    )
+    assert mixed.answer() == asked.answer()
 
 
 @pytest.mark.parity("T-REQ-15")
-@given(NODES, st.dictionaries(st.sampled_from(["n0", "n1", "n2"]), SOME_KEYS), ALLOWED, ASKINGS)
-def test_preferred_is_requisite_in_the_same_round_and_each_place_is_there_once(
-    nodes: dict[str, dict[str, str]],
-    keys: dict[str, list[str]],
-    allowed: list[dict[str, list[str]]],
-    asking: dict[str, Any],
-) -> None:
-    """Nodes may disagree about their keys here, lack labels, or lack a CSINode."""
-    found = outcome(Drawn(keys, nodes), allowed, **asking)
+@OFTEN
+@given(askings(nodes_agree=False))
+def test_preferred_is_requisite_in_the_same_round_and_each_place_is_there_once(asked: Asked) -> None:
+    found = asked.answer()
     if not isinstance(found, Requirements):
         return
     assert set(found.preferred) <= set(found.requisite)
     start = found.requisite.index(found.preferred[0])
     assert found.preferred == found.requisite[start:] + found.requisite[:start]
     assert list(found.requisite) == sort_terms(found.requisite)
-    if asking["node"]:
-        assert is_subset(found.preferred[0], normalize(nodes[asking["node"]].items()))
+    if asked.node:
+        assert is_subset(found.preferred[0], normalize(asked.nodes[asked.node].items()))
 
 
 @pytest.mark.parity("T-REQ-12")
-@given(NODES, SOME_KEYS, ALLOWED, ASKINGS)
-def test_strict_never_widens(
-    nodes: dict[str, dict[str, str]], keys: list[str], allowed: list[dict[str, list[str]]], asking: dict[str, Any]
-) -> None:
+@OFTEN
+@given(askings())
+def test_strict_never_widens(asked: Asked) -> None:
     """What strictness allows was allowed without it, and what failed without it does not succeed with it."""
-    cluster = Drawn(dict.fromkeys(nodes, keys), nodes)
-    loose = outcome(cluster, allowed, **{**asking, "strict": False})
-    strict = outcome(cluster, allowed, **{**asking, "strict": True})
+    loose, strict = (replace(asked, strict=flag).answer() for flag in (False, True))
     if not isinstance(loose, Requirements):
-        assert strict is None or isinstance(strict, TopologyError)
-        return
-    if not asking["node"]:
+        assert strict in (None, TopologyError)
+    elif not asked.node:
         assert strict == loose
-        return
-    assert isinstance(strict, Requirements)
-    assert len(strict.requisite) == 1
-    assert all(any(is_subset(wide, narrow) for wide in loose.requisite) for narrow in strict.requisite)
+    else:
+        assert isinstance(strict, Requirements)
+        (place,) = strict.requisite
+        assert any(is_subset(wide, place) for wide in loose.requisite)
+        assert place == normalize((key, asked.nodes[asked.node][key]) for key in asked.keys[asked.node])
 
 
 @pytest.mark.parity("T-REQ-16")
-@given(NODES, SOME_KEYS, ASKINGS)
-def test_without_allowed_topologies_requisite_is_every_place_that_a_node_has(
-    nodes: dict[str, dict[str, str]], keys: list[str], asking: dict[str, Any]
-) -> None:
-    found = outcome(Drawn(dict.fromkeys(nodes, keys), nodes), [], **{**asking, "strict": False})
+@OFTEN
+@given(askings())
+def test_without_allowed_topologies_requisite_is_every_place_that_a_node_has(asked: Asked) -> None:
+    found = replace(asked, allowed=[], strict=False).answer()
     if not isinstance(found, Requirements):
         return
-    places = [{key: labels[key] for key in keys} for labels in nodes.values() if set(keys) <= set(labels)]
+    keys = next(iter(asked.keys.values()))
+    places = [{key: labels[key] for key in keys} for labels in asked.nodes.values() if set(keys) <= set(labels)]
     assert all(dict(term) in places for term in found.requisite)
     assert all(place in [dict(term) for term in found.requisite] for place in places)
 
 
 @pytest.mark.parity("T-TABLE-10")
-@given(NODES, SOME_KEYS, ALLOWED, ASKINGS)
-def test_strict_needs_a_node_and_immediate_needs_none(
-    nodes: dict[str, dict[str, str]], keys: list[str], allowed: list[dict[str, list[str]]], asking: dict[str, Any]
-) -> None:
-    cluster = Drawn(dict.fromkeys(nodes, keys), nodes)
-    without_effect = "immediate" if asking["node"] else "strict"
-    one, other = (outcome(cluster, allowed, **{**asking, without_effect: flag}) for flag in (True, False))
-    assert told(one) == told(other)
+@OFTEN
+@given(askings())
+def test_strict_needs_a_node_and_immediate_needs_none(asked: Asked) -> None:
+    if asked.node:
+        assert replace(asked, immediate=True).answer() == replace(asked, immediate=False).answer()
+    else:
+        assert replace(asked, strict=True).answer() == replace(asked, strict=False).answer()
