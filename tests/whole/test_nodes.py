@@ -3,138 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from contextlib import AsyncExitStack
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from csisidecar.testing.apiserver import FakeAPIServer
-from csisidecar.testing.driver import DriverSettings, FakeDriver
-from tests.whole.processes import Program, eventually, program
+from tests.whole.nodes import NAMESPACE, NODES, RBAC, Cluster, answered_s
+from tests.whole.processes import eventually
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 pytestmark = [pytest.mark.whole, pytest.mark.timeout(110)]
 
-DRIVER = "nodes.csi.test"
-KEY = "topology.nodes/node"
-SELECTED = "volume.kubernetes.io/selected-node"
-NODES = ("n1", "n2", "n3")
-NAMESPACE = "csi-hostpath"
-ACCOUNT = f"system:serviceaccount:{NAMESPACE}:csi-hostpath-node"
-RBAC = Path(__file__).parents[2] / "examples" / "deployment" / "per-node" / "rbac.yaml"
+IN_FLIGHT_S = 2.0
+"""How long after a claim got its owner a call for it may still come on a busy machine: the watch has to tell first."""
 
 
-class Cluster:
-    """The server, and for each node a driver and a process beside it."""
-
-    def __init__(self, server: FakeAPIServer) -> None:
-        self.server = server
-        self.drivers: dict[str, FakeDriver] = {}
-        self.programs: dict[str, Program] = {}
-
-    async def start(self, stack: AsyncExitStack, tmp_path: Path, *more: str, trouble: str = "") -> None:
-        for name in (NAMESPACE, "team"):
-            self.server.objects.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-        for name, mode in (("now", "Immediate"), ("late", "WaitForFirstConsumer")):
-            self.server.objects.create(
-                {
-                    "apiVersion": "storage.k8s.io/v1",
-                    "kind": "StorageClass",
-                    "metadata": {"name": name},
-                    "provisioner": DRIVER,
-                    "reclaimPolicy": "Delete",
-                    "volumeBindingMode": mode,
-                }
-            )
-        kubeconfig = tmp_path / "admin"
-        self.server.write_kubeconfig(kubeconfig, ACCOUNT)
-        for node in NODES:
-            driver = self.drivers[node] = FakeDriver(
-                DriverSettings(
-                    name=DRIVER,
-                    node_id=node,
-                    topology={KEY: node},
-                    plugin_capabilities=frozenset({"CONTROLLER_SERVICE", "VOLUME_ACCESSIBILITY_CONSTRAINTS"}),
-                ),
-                trouble=[trouble] if trouble and node == "n1" else [],
-            )
-            await stack.enter_async_context(driver.serving(tmp_path / f"{node}.sock"))
-            self.server.objects.create(
-                {
-                    "apiVersion": "v1",
-                    "kind": "Pod",
-                    "metadata": {"name": f"pod-{node}", "namespace": NAMESPACE},
-                    "spec": {"containers": [{"name": "main", "image": "none"}]},
-                }
-            )
-            env = {**os.environ, "NODE_NAME": node, "NAMESPACE": NAMESPACE, "POD_NAME": f"pod-{node}"}
-            env.pop("KUBECONFIG", None)
-            self.programs[node] = await stack.enter_async_context(
-                program(
-                    "run",
-                    "--mode=provisioner",
-                    "--defaults=upstream",
-                    f"--csi-address={tmp_path / f'{node}.sock'}",
-                    f"--kubeconfig={kubeconfig}",
-                    "--kube-api-qps=-1",
-                    "--node-deployment",
-                    "--node-deployment-base-delay=200ms",
-                    "--node-deployment-max-delay=2s",
-                    *more,
-                    log=tmp_path / f"{node}.log",
-                    env=env,
-                )
-            )
-
-    def add_claim(self, name: str, storage_class: str = "now", node: str = "") -> None:
-        annotations = {"volume.kubernetes.io/storage-provisioner": DRIVER} | ({SELECTED: node} if node else {})
-        self.server.objects.create(
-            {
-                "apiVersion": "v1",
-                "kind": "PersistentVolumeClaim",
-                "metadata": {"name": name, "namespace": "team", "annotations": annotations},
-                "spec": {
-                    "accessModes": ["ReadWriteOnce"],
-                    "storageClassName": storage_class,
-                    "resources": {"requests": {"storage": "1Mi"}},
-                },
-            }
-        )
-
-    def volumes(self) -> list[dict[str, Any]]:
-        return self.server.objects.list("persistentvolumes")
-
-    def owners(self) -> dict[str, str]:
-        """UID of a claim → node that has it."""
-        claims = self.server.objects.list("persistentvolumeclaims")
-        return {each["metadata"]["uid"]: each["metadata"]["annotations"].get(SELECTED, "") for each in claims}
-
-    def room(self) -> set[str]:
-        return {each["nodeTopology"]["matchLabels"][KEY] for each in self.server.objects.list("csistoragecapacities")}
-
-
-@pytest.mark.parity("T-NODE-14")
+@pytest.mark.parity("T-NODE-14", "T-NODE-91")
 async def test_each_of_thirty_claims_is_made_by_one_node_and_a_dead_node_keeps_its_own(tmp_path: Path) -> None:
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(FakeAPIServer(rbac=RBAC))
-        cluster = Cluster(server)
-        await cluster.start(
-            stack, tmp_path, "--enable-capacity", "--capacity-ownerref-level=0", "--kube-api-capacity-qps=-1"
-        )
+        flags = ("--enable-capacity", "--capacity-ownerref-level=0", "--kube-api-capacity-qps=-1")
+        cluster = Cluster(server, tmp_path, stack, *flags)
+        await cluster.start()
         await eventually(lambda: cluster.room() == set(NODES), 30)
         for number in range(30):
             cluster.add_claim(f"c{number}")
         await eventually(lambda: len(cluster.volumes()) == 30, 40)
         await asyncio.sleep(1)
-        puts = [
-            record.code
-            for record in server.audit
-            if record.verb == "update" and record.resource == "persistentvolumeclaims"
-        ]
-        assert puts.count(200) == 30
-        assert set(puts) <= {200, 409}
-        made = {node: [call.request.name for call in cluster.drivers[node].calls("CreateVolume")] for node in NODES}
+        made = {node: cluster.made(node) for node in NODES}
         assert sorted(name for names in made.values() for name in names) == sorted(
             f"pvc-{uid}" for uid in cluster.owners()
         )
@@ -142,9 +41,9 @@ async def test_each_of_thirty_claims_is_made_by_one_node_and_a_dead_node_keeps_i
             assert f"pvc-{uid}" in made[node]
         assert server.objects.list("leases") == []
         assert [record for record in server.audit if record.code in (401, 403)] == []
+        assert [record for record in server.audit if record.resource.startswith(("nodes", "csinodes"))] == []
 
-        cluster.programs["n3"].process.kill()
-        await cluster.programs["n3"].exit_code()
+        await cluster.kill("n3")
         cluster.add_claim("for-dead", "late", "n3")
         cluster.add_claim("for-living", "late", "n1")
         await eventually(lambda: len(cluster.volumes()) == 31, 10)
@@ -154,13 +53,114 @@ async def test_each_of_thirty_claims_is_made_by_one_node_and_a_dead_node_keeps_i
         assert len(cluster.volumes()) == 31
 
 
+@pytest.mark.parity("T-NODE-92")
+@pytest.mark.parametrize("delay", ["200ms", "6s"])
+async def test_losers_make_no_call_for_a_claim_once_it_has_an_owner(tmp_path: Path, delay: str) -> None:
+    """Each claim has a class of its own, whose parameter says which claim a GetCapacity is about.
+
+    With the longer delay most of the losers would come long after the winner, were they not told.
+    """
+    async with AsyncExitStack() as stack:
+        server = await stack.enter_async_context(FakeAPIServer(rbac=RBAC))
+        cluster = Cluster(server, tmp_path, stack, "--node-deployment-max-delay=6s", base_delay=delay)
+        await cluster.start()
+        await cluster.started()
+        uids: dict[str, str] = {}
+        for number in range(30):
+            name = f"c{number}"
+            cluster.add_class(name, claim=name)
+            uids[name] = cluster.add_claim(name, name)
+        await eventually(lambda: len(cluster.volumes()) == 30, 40)
+        await asyncio.sleep(5)
+        codes = [record.code for record in cluster.puts()]
+        assert codes.count(200) == 30
+        assert set(codes) <= {200, 409}
+        taken_s = {record.name: answered_s(record) for record in cluster.puts() if record.code == 200}
+        owners = cluster.owners()
+        late = []
+        for node in NODES:
+            for call in cluster.drivers[node].calls("GetCapacity"):
+                name = call.request.parameters["claim"]
+                if owners[uids[name]] != node:
+                    late.append(call.started_s - taken_s[name])
+            assert sorted(cluster.made(node)) == sorted(f"pvc-{uid}" for uid in uids.values() if owners[uid] == node)
+        assert max(late, default=0.0) < IN_FLIGHT_S
+
+
 async def test_no_claim_stays_unclaimed_after_one_node_ran_out_of_room(tmp_path: Path) -> None:
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(FakeAPIServer(rbac=RBAC))
-        cluster = Cluster(server)
-        await cluster.start(stack, tmp_path, trouble="CreateVolume:ResourceExhausted=full")
+        cluster = Cluster(server, tmp_path, stack)
+        await cluster.start({"n1": "CreateVolume:ResourceExhausted=full"})
         for number in range(6):
             cluster.add_claim(f"c{number}")
         await eventually(lambda: len(cluster.volumes()) == 6, 60)
         assert set(cluster.owners().values()) <= {"n2", "n3"}
         assert cluster.drivers["n1"].volumes == {}
+
+
+@pytest.mark.parity("T-NODE-93")
+async def test_nodes_that_lie_about_their_room_keep_no_claim_from_the_one_that_has_some(tmp_path: Path) -> None:
+    async with AsyncExitStack() as stack:
+        server = await stack.enter_async_context(FakeAPIServer(rbac=RBAC))
+        cluster = Cluster(server, tmp_path, stack, slow="n3")
+        full = "CreateVolume:ResourceExhausted=full"
+        await cluster.start({"n1": full, "n2": full})
+        await cluster.started()
+        for number in range(10):
+            cluster.add_claim(f"c{number}")
+        await eventually(lambda: len(cluster.volumes()) == 10, 20)
+        await asyncio.sleep(3)
+        assert set(cluster.owners().values()) == {"n3"}
+        tries = sum(len(cluster.made(node)) for node in ("n1", "n2"))
+        for node in ("n1", "n2"):
+            made = cluster.made(node)
+            assert max(map(made.count, made), default=0) <= 3
+            assert len(cluster.drivers[node].calls("GetCapacity")) <= 4 * 10
+        assert sum(event.get("count", 1) for event in cluster.warnings()) <= tries
+        assert all("ResourceExhausted" in event["message"] for event in cluster.warnings())
+        for node in ("n1", "n2"):
+            assert "attempt failed" not in cluster.programs[node].log
+            assert len(cluster.programs[node].log.splitlines()) < 10 + 3 * 30
+
+
+@pytest.mark.parity("T-NODE-94")
+async def test_restarted_instance_goes_on_with_its_claims(tmp_path: Path) -> None:
+    """Those it was at, those that came meanwhile, and those it may compete for."""
+    async with AsyncExitStack() as stack:
+        server = await stack.enter_async_context(FakeAPIServer(rbac=RBAC))
+        cluster = Cluster(server, tmp_path, stack)
+        await cluster.start({"n3": "CreateVolume:delay=2 x5"})
+        await cluster.started()
+        for number in range(5):
+            cluster.add_claim(f"begun{number}", "late", "n3")
+        await eventually(lambda: len(cluster.made("n3")) == 5, 10)
+        await cluster.kill("n3")
+        for number in range(5):
+            cluster.add_claim(f"waiting{number}", "late", "n3")
+            cluster.add_claim(f"free{number}")
+        await eventually(lambda: len(cluster.volumes()) == 5, 20)
+        assert set(cluster.owners().values()) == {"n1", "n2", "n3"}
+        cluster.programs["n3"] = await cluster.start_program("n3")
+        await eventually(lambda: len(cluster.volumes()) == 15, 20)
+        assert len(cluster.drivers["n3"].volumes) == 10
+        assert "Another provisioner" not in cluster.programs["n3"].log
+
+
+@pytest.mark.parity("T-NODE-95")
+async def test_two_instances_of_one_node_make_one_volume_a_claim_and_one_tells_of_the_other(tmp_path: Path) -> None:
+    async with AsyncExitStack() as stack:
+        server = await stack.enter_async_context(FakeAPIServer(rbac=RBAC))
+        cluster = Cluster(server, tmp_path, stack)
+        await cluster.start({"n1": "CreateVolume:delay=0.2"})
+        twin = await cluster.start_program("n1", "twin.log")
+        await cluster.started(len(NODES) + 1)
+        uids = [cluster.add_claim(f"c{number}", "late", "n1") for number in range(20)]
+        await eventually(lambda: len(cluster.volumes()) == 20, 30)
+        await asyncio.sleep(2)
+        assert set(cluster.made("n1")) == {f"pvc-{uid}" for uid in uids}
+        assert len(cluster.drivers["n1"].volumes) == 20
+        assert len(cluster.made("n1")) > 20
+        logs = [cluster.programs["n1"].log, twin.log]
+        assert 1 <= sum(log.count("Another provisioner works for this node") for log in logs) <= 2
+        assert all("Traceback" not in log for log in logs)

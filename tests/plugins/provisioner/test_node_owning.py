@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -219,6 +220,26 @@ async def test_node_that_gave_a_claim_back_lets_those_go_first_that_never_had_it
     for world in worlds[:-1]:
         names = [call.name for call in world.calls()]
         assert all(names.count(name) <= 3 for name in names)
+
+
+@pytest.mark.parity("T-NODE-97")
+@pytest.mark.looptime
+async def test_nodes_that_are_all_full_without_knowing_try_ever_more_slowly() -> None:
+    first = node_world("n1", can_tell_room=False, base_delay_s=2.0, max_delay_s=6.0)
+    second = node_world("n2", first, can_tell_room=False, base_delay_s=2.0, max_delay_s=6.0)
+    for world in (first, second):
+        world.driver.trouble.add("CreateVolume:ResourceExhausted=full")
+    first.add_class(**NOW)
+    first.add_claim()
+    async with first.running(), second.running():
+        await asyncio.sleep(120)
+    for world in (first, second):
+        tries_s = [call.started_s for call in world.driver.calls("CreateVolume")]
+        waits_s = [late - early for early, late in pairwise(tries_s)]
+        assert len(tries_s) > 10
+        assert all(wait_s >= 4.0 for wait_s in waits_s[2:])
+    assert len(first.warnings()) <= len(first.calls()) + len(second.calls())
+    assert len(first.api.list("events")) < 12
 
 
 @pytest.mark.parity("T-NODE-65")
