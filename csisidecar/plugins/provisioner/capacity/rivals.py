@@ -30,7 +30,7 @@ MOMENT_S = 60.0
 """Whoever makes an object again so soon after we deleted it wants it; one made later is another story."""
 LASTING_S = 300.0
 """An object that lived for so long and is deleted then was not deleted in a fight."""
-LEFT_ALONE = Backoff(start_s=600.0, max_s=3600.0)
+LEFT_ALONE = Backoff(start_s=900.0, max_s=3600.0)
 """How long an object is left alone that somebody else wants."""
 MADE_AGAIN = Backoff(start_s=2.0, max_s=600.0)
 """How long an object is not made again that was deleted again; the first time is free."""
@@ -87,12 +87,14 @@ class Rivals:
         )
         self._cleared: dict[Item, _Cleared] = {}
         self._kept: dict[Item, _Kept] = {}
+        self._rival_until_s = 0.0
         self._told_s: float | None = None
 
     def forget(self) -> None:
         """Begin anew: somebody else was at work meanwhile."""
         self._cleared.clear()
         self._kept.clear()
+        self._rival_until_s = 0.0
 
     # ---- items that should not exist
 
@@ -102,14 +104,18 @@ class Rivals:
         kept, cleared = self._kept.get(item), self._cleared.get(item)
         known = (kept.uid if kept else "", *(cleared.uids if cleared else ()))
         strangers = [room for room in rooms if room.uid not in known]
-        if cleared is None or not strangers:
+        if not strangers:
             return 0.0
+        if cleared is None:
+            # A rival that is known to live has more than one object; what is nobody's can wait with them.
+            return max(0.0, self._rival_until_s - now_s)
         if now_s < cleared.until_s:
             return cleared.until_s - now_s
         if now_s - cleared.at_s > MOMENT_S:
             return 0.0
         cleared.returns += 1
         cleared.until_s = now_s + LEFT_ALONE.delay_s(cleared.returns)
+        self._rival_until_s = max(self._rival_until_s, cleared.until_s)
         self._tell(item, strangers[0])
         return cleared.until_s - now_s
 
