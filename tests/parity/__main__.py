@@ -22,7 +22,10 @@ from tests.parity.real import play_all, plugin_of, why_not_real
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-DURATION = "On two cores the plays take about 4 minutes each for attacher, provisioner and topology; --play shortens."
+DURATION = (
+    "Each play starts processes: on two cores those of attacher and provisioner take about 5 minutes each, those of"
+    " topology, which has its storage capacity and its nodes too, about 10. --play shortens that."
+)
 
 
 def main() -> int:
