@@ -46,7 +46,7 @@ Seen = dict[str, list[str]]
 NAMESPACE = "default"
 IDENTITY = "storage.kubernetes.io/csiProvisionerIdentity"
 LIMIT_S = 12.0
-QUIET_S = 0.5
+QUIET_S = 0.4
 WORKLOADS = [
     Resource(group="apps", version="v1", plural=f"{kind.lower()}s", kind=kind, namespaced=True)
     for kind in ("ReplicaSet", "Deployment")

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 COMMON = ("--enable-capacity", "--kube-api-capacity-qps=100", "--kube-api-capacity-burst=200")
 NEVER = (*COMMON, "--capacity-ownerref-level=-1", "--capacity-poll-interval=1h")
-OFTEN = (*COMMON, "--capacity-ownerref-level=-1", "--capacity-poll-interval=1s")
-POLLS_S = 2.2
+OFTEN = (*COMMON, "--capacity-ownerref-level=-1", "--capacity-poll-interval=500ms")
+POLLS_S = 1.3
 """Two polls at least."""
 
 WORLD = (
@@ -101,15 +101,15 @@ ANSWERS = Play(
         Step(name="other amount", rows=("T-ROOM-04",), act=answers(50 * GIB, 10 * GIB, wait=FIFTY)),
         Step(name="same amount", rows=("T-ROOM-04",), act=poll_again),
         Step(name="foreign value", rows=("T-ROOM-04",), act=correct_value),
-        Step(name="error", rows=("T-PLAY-01",), act=break_driver),
-        Step(name="error is over", rows=("T-PLAY-01",), act=mend_driver),
+        Step(name="error", rows=("T-ROOM-04",), act=break_driver),
+        Step(name="error is over", rows=("T-ROOM-04",), act=mend_driver),
         Step(name="no room", rows=("T-ROOM-03",), act=answers(0, 10 * GIB, wait=tuple(f"{item} 0" for item in FOUR))),
         Step(name="odd amounts", rows=("T-ROOM-02",), act=answers(ODD, 1, wait=ODD_TEXTS)),
         Step(name="other maximum", rows=("T-ROOM-02",), act=answers(ODD, 0)),
         Step(name="no maximum", rows=("T-ROOM-02",), act=answers(ODD)),
         Step(name="negative amount", rows=("T-ROOM-06",), act=answers(-1)),
         Step(name="negative maximum", rows=("T-ROOM-06",), act=answers(50 * GIB, -1)),
-        Step(name="negative is over", rows=("T-PLAY-01",), act=answers(60 * GIB, wait=SIXTY)),
+        Step(name="negative is over", rows=("T-ROOM-04",), act=answers(60 * GIB, wait=SIXTY)),
     ),
 )
 
@@ -120,8 +120,8 @@ NOTHING_YET = Play(
     trouble=("GetCapacity:Internal=no idea",),
     flags=NEVER,
     steps=(
-        Step(name="start", rows=("T-PLAY-01",), act=lambda stage: stage.hears("GetCapacity", 8)),
-        Step(name="answers at last", rows=("T-PLAY-01",), act=mend_driver),
+        Step(name="start", rows=("T-ROOM-04",), act=lambda stage: stage.hears("GetCapacity", 8)),
+        Step(name="answers at last", rows=("T-ROOM-04",), act=mend_driver),
     ),
 )
 
@@ -179,10 +179,20 @@ def deletes(name: str, where: Any, *, trouble: str = "", **more: Any) -> Act:
     return act
 
 
+async def keep(stage: Stage) -> None:
+    await calm(stage)
+    await stage.create(volume("kept", IN_A, persistentVolumeReclaimPolicy="Retain"))
+    await asyncio.sleep(0.5)
+
+
 IN_A = affinity([("zone", "In", ["a"])])
 ODD_TERMS = affinity(
     [("zone", "In", ["a", "b"])], [("zone", "NotIn", ["a"])], [("zone", "Exists", [])], [("zone", "In", ["b"])]
 )
+FIELDS = affinity([("zone", "In", ["zz"])], [("zone", "In", ["a"]), ("rack", "In", ["r"])], [("zone", "In", ["b"])])
+FIELDS["required"]["nodeSelectorTerms"][2]["matchFields"] = [
+    {"key": "metadata.name", "operator": "In", "values": ["n1"]}
+]
 SECRET = {
     "kind": "secret",
     "csi.storage.k8s.io/provisioner-secret-name": "nobody",
@@ -193,35 +203,53 @@ REFRESH = Play(
     name="volumes with places",
     objects=(*WORLD, {**storage_class("secret"), "parameters": SECRET}),
     driver=settings(),
-    volumes=("handle-d1", "handle-d2", "handle-d3", "handle-d4"),
+    volumes=("handle-d1", "handle-d2", "handle-d3", "handle-d4", "handle-d5"),
     flags=NEVER,
     steps=(
         Step(name="start", rows=("T-ROOM-13",), act=shows(*items("fast slow secret", "ab"))),
-        Step(name="volume made", rows=("T-ROOM-13",), act=asks_for("made")),
+        Step(name="volume made", rows=("T-REFRESH-01",), act=asks_for("made")),
         Step(
             name="not even asked for",
-            rows=("T-ROOM-13",),
+            rows=("T-REFRESH-06",),
             act=asks_for("unasked", class_name="secret", wait="ProvisioningFailed"),
         ),
-        Step(name="volume deleted", rows=("T-ROOM-13",), act=deletes("d1", IN_A)),
-        Step(name="deleted without affinity", rows=("T-ROOM-13",), act=deletes("d2", None)),
-        Step(name="terms that name no segment", rows=("T-ROOM-13",), act=deletes("d3", ODD_TERMS)),
+        Step(name="volume deleted", rows=("T-REFRESH-09",), act=deletes("d1", IN_A)),
+        Step(name="deleted without affinity", rows=("T-REFRESH-11",), act=deletes("d2", None)),
+        Step(
+            name="terms that name no segment",
+            rows=("T-REFRESH-10", "T-REFRESH-13", "T-REFRESH-14"),
+            act=deletes("d3", ODD_TERMS),
+        ),
+        Step(name="terms of several keys and fields", rows=("T-REFRESH-12", "T-REFRESH-15"), act=deletes("d5", FIELDS)),
+        Step(name="kept volume", rows=("T-REFRESH-17",), act=keep),
+        Step(
+            name="left to a populator",
+            rows=("T-REFRESH-08",),
+            act=asks_for(
+                "populated", dataSourceRef={"apiGroup": "p.test", "kind": "Populator", "name": "p"}, wait="populator"
+            ),
+        ),
+        Step(
+            name="never to be served",
+            rows=("T-REFRESH-07",),
+            act=asks_for("selecting", selector={"matchLabels": {"a": "b"}}, wait="elector"),
+        ),
         Step(
             name="refused",
-            rows=("T-ROOM-13",),
+            rows=("T-REFRESH-03",),
             act=asks_for("late-refused", trouble="CreateVolume:Internal=no", wait="= no"),
         ),
         Step(
             name="outcome unknown",
-            rows=("T-ROOM-13",),
+            rows=("T-REFRESH-04",),
             act=asks_for("late-unknown", trouble="CreateVolume:Unavailable=hm", wait="= hm"),
         ),
         Step(
             name="no room",
-            rows=("T-ROOM-13",),
+            rows=("T-REFRESH-05",),
             act=asks_for("full", trouble="CreateVolume:ResourceExhausted=full", wait="= full"),
         ),
-        Step(name="not deleted", rows=("T-ROOM-13",), act=deletes("d4", IN_A, trouble="DeleteVolume:Internal=no")),
+        Step(name="not deleted", rows=("T-REFRESH-16",), act=deletes("d4", IN_A, trouble="DeleteVolume:Internal=no")),
     ),
 )
 
@@ -232,10 +260,10 @@ WITHOUT_PLACES = Play(
     flags=NEVER,
     steps=(
         Step(name="start", rows=("T-ROOM-13",), act=shows(*FOUR)),
-        Step(name="volume made", rows=("T-ROOM-13",), act=asks_for("made")),
+        Step(name="volume made", rows=("T-REFRESH-02", "T-SEGMENT-13"), act=asks_for("made")),
         Step(
             name="refused",
-            rows=("T-ROOM-13",),
+            rows=("T-REFRESH-03",),
             act=asks_for("late-refused", trouble="CreateVolume:OutOfRange=no", wait="= no"),
         ),
     ),
@@ -256,7 +284,7 @@ WIDER = Play(
     flags=NEVER,
     steps=(
         Step(name="start", rows=("T-ROOM-13",), act=shows("fast@region=r,zone=a")),
-        Step(name="volume made", rows=("T-ROOM-13",), act=asks_for("made", selected="", class_name="now")),
+        Step(name="volume made", rows=("T-REFRESH-18",), act=asks_for("made", selected="", class_name="now")),
     ),
 )
 
