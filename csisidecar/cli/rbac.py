@@ -122,8 +122,12 @@ def page(wish: Wish, *, head: str = "") -> str:
     Raises:
         ConfigError: `run` would refuse the flags too.
     """
-    roles = roles_for(wish)
+    launch = _launch(wish)
+    roles = _roles_for(launch, wish)
     lines = [*head.splitlines(), *wish.command_lines()]
+    lines += [
+        f"What the mode {mode} asks for besides, its plugin must say." for mode in launch.modes if mode not in BOTH
+    ]
     if wish.without:
         lines += ["", "Left out, as this driver and its classes do not need them:"]
         lines += [f"- {role.name}, {_when(role)}" for role in ROLES if role.name in wish.without]
@@ -140,11 +144,17 @@ def roles_for(wish: Wish) -> tuple[Role, ...]:
     Raises:
         ConfigError: `run` would refuse the flags too.
     """
-    parsed = parse(wish.words, KINDS)
-    values = Values(given=parsed.values)
+    return _roles_for(_launch(wish), wish)
+
+
+def _launch(wish: Wish) -> build.Launch:
+    values = Values(given=parse(wish.words, KINDS).values)
     modes = build.running_modes(values)
     env = dict.fromkeys(("NODE_NAME", "NAMESPACE", "POD_NAME", "POD_NAMESPACE"), "some")
-    launch = build.build(values, modes, build.Surroundings(env=env))
+    return build.build(values, modes, build.Surroundings(env=env))
+
+
+def _roles_for(launch: build.Launch, wish: Wish) -> tuple[Role, ...]:
     found = [role for role in ROLES if role is not LEASES_ROLE and _is_needed(role, launch)]
     if namespaces := dict.fromkeys(_lease_namespaces(launch, wish.namespace)):
         found.append(replace(LEASES_ROLE, namespaces=tuple(namespaces)))

@@ -303,3 +303,11 @@ def test_installed_modes_are_listed(wheel: str) -> None:
 def test_nobody_replaces_a_built_in_mode(wheel: str) -> None:
     done = run("run", "--mode=attacher", "--http-endpoint=", "--kubeconfig=/does/not/exist", PYTHONPATH=wheel)
     assert "/does/not/exist does not exist" in done.stderr.splitlines()[-1]
+
+
+def test_roles_of_an_installed_mode_are_its_plugins_to_say(wheel: str) -> None:
+    done = run("rbac", "--mode=mine", PYTHONPATH=wheel)
+    assert done.returncode == 0
+    assert "# What the mode mine asks for besides, its plugin must say.\n" in done.stdout
+    assert "name: csisidecar-leases" in done.stdout
+    assert "name: csisidecar-provisioner" not in done.stdout

@@ -62,6 +62,7 @@ def test_every_shipped_manifest_is_played() -> None:
     assert set(PLAYS) == {shape.manifest for shape in SHAPES}
 
 
+@pytest.mark.parity("T-ROLE-07")
 @pytest.mark.parametrize("manifest", list(PLAYS))
 async def test_what_a_manifest_runs_lives_with_its_roles_and_needs_all_of_them(manifest: str, tmp_path: Path) -> None:
     play = PLAYS[manifest]
@@ -83,6 +84,7 @@ OWNERS: Mapping[int, tuple[set[str], set[str]]] = {
 """Level → roles for it, kinds that own what is published."""
 
 
+@pytest.mark.parity("T-ROLE-08")
 @pytest.mark.parametrize("level", list(OWNERS))
 async def test_capacity_with_each_level_of_owners_needs_all_of_its_roles(level: int, tmp_path: Path) -> None:
     wish = Wish(

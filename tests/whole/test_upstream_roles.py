@@ -125,12 +125,39 @@ NODE_FLAGS = ("--node-deployment", "--strict-topology", "--immediate-topology=fa
 @pytest.mark.parametrize(
     ("flags", "owners"),
     [
-        pytest.param(["--leader-election", "--capacity-ownerref-level=-1"], set(), id="central-nobody"),
-        pytest.param(["--leader-election", "--capacity-ownerref-level=0"], {"Pod"}, id="central-pod"),
-        pytest.param(["--leader-election"], {"ReplicaSet"}, id="central-controller"),
-        pytest.param(["--leader-election", "--capacity-ownerref-level=2"], {"Deployment"}, id="central-deployment"),
-        pytest.param([*NODE_FLAGS, "--capacity-ownerref-level=0"], {"Pod"}, id="per-node-pod"),
-        pytest.param([*NODE_FLAGS, "--capacity-ownerref-level=1"], {"ReplicaSet"}, id="per-node-controller"),
+        pytest.param(
+            ["--leader-election", "--capacity-ownerref-level=-1"],
+            set(),
+            id="central-nobody",
+            marks=pytest.mark.parity("T-ROLE-01"),
+        ),
+        pytest.param(
+            ["--leader-election", "--capacity-ownerref-level=0"],
+            {"Pod"},
+            id="central-pod",
+            marks=pytest.mark.parity("T-ROLE-02"),
+        ),
+        pytest.param(
+            ["--leader-election"], {"ReplicaSet"}, id="central-controller", marks=pytest.mark.parity("T-ROLE-03")
+        ),
+        pytest.param(
+            ["--leader-election", "--capacity-ownerref-level=2"],
+            {"Deployment"},
+            id="central-deployment",
+            marks=pytest.mark.parity("T-ROLE-04"),
+        ),
+        pytest.param(
+            [*NODE_FLAGS, "--capacity-ownerref-level=0"],
+            {"Pod"},
+            id="per-node-pod",
+            marks=pytest.mark.parity("T-ROLE-05"),
+        ),
+        pytest.param(
+            [*NODE_FLAGS, "--capacity-ownerref-level=1"],
+            {"ReplicaSet"},
+            id="per-node-controller",
+            marks=pytest.mark.parity("T-ROLE-06"),
+        ),
     ],
 )
 async def test_places_room_snapshots_and_clones_need_no_more_than_the_shipped_roles(
