@@ -13,8 +13,12 @@ from tests.plugins.provisioner.capacity.rooms import (
     LATE,
     add_node,
     asked,
+    gauges,
+    names,
     pod,
+    quiet_world,
     room_world,
+    room_writes,
     rooms,
 )
 
@@ -111,3 +115,41 @@ async def test_object_of_another_owner_gets_ours_as_well() -> None:
 async def test_pod_that_does_not_know_itself_is_told_what_to_set(settings_: dict[str, Any], text: str) -> None:
     with pytest.raises(ConfigError, match=text):
         await room_world(**settings_).run()
+
+
+@pytest.mark.parity("T-START-01")
+async def test_first_poll_is_the_start_and_the_next_ones_follow_at_the_interval() -> None:
+    world = quiet_world(zones="ab", poll_interval_s=60.0)
+    await world.run(seconds=185)
+    assert [round(call.started_s) for call in world.driver.calls("GetCapacity")] == [0, 0, 60, 60, 120, 120, 180, 180]
+
+
+@pytest.mark.parity("T-START-02")
+async def test_objects_of_an_earlier_process_are_taken_over_without_a_write() -> None:
+    world = quiet_world()
+    await world.run()
+    before = names(world)
+    await world.run(seconds=130)
+    assert names(world) == before
+    assert room_writes(world) == ["create", "create"]
+
+
+@pytest.mark.parity("T-START-03")
+async def test_nothing_is_posted_to_find_out_what_the_api_server_serves() -> None:
+    world = quiet_world()
+    world.driver.trouble.add("GetCapacity:Internal=no idea")
+    await world.run(seconds=5)
+    assert world.writes() == []
+
+
+@pytest.mark.parity("T-START-04")
+async def test_objects_in_other_namespaces_are_neither_counted_nor_touched() -> None:
+    world = quiet_world(zones="a")
+    meta = {"name": "elsewhere", "namespace": "default", "labels": LABELS}
+    body = {"storageClassName": "gone", "nodeTopology": {"matchLabels": {"zone": "a"}}, "capacity": "1Gi"}
+    world.api.load([{"apiVersion": "storage.k8s.io/v1", "kind": "CSIStorageCapacity", "metadata": meta, **body}])
+    async with world.running():
+        await asyncio.sleep(1)
+        assert gauges(world) == (1, 1, 0)
+    assert "elsewhere" in names(world)
+    assert room_writes(world) == ["create"]
