@@ -117,14 +117,14 @@ async def test_pod_that_does_not_know_itself_is_told_what_to_set(settings_: dict
         await room_world(**settings_).run()
 
 
-@pytest.mark.parity("T-START-01")
+@pytest.mark.parity("T-POLL-01")
 async def test_first_poll_is_the_start_and_the_next_ones_follow_at_the_interval() -> None:
     world = quiet_world(zones="ab", poll_interval_s=60.0)
     await world.run(seconds=185)
     assert [round(call.started_s) for call in world.driver.calls("GetCapacity")] == [0, 0, 60, 60, 120, 120, 180, 180]
 
 
-@pytest.mark.parity("T-START-02")
+@pytest.mark.parity("T-POLL-02")
 async def test_objects_of_an_earlier_process_are_taken_over_without_a_write() -> None:
     world = quiet_world()
     await world.run()
@@ -134,7 +134,7 @@ async def test_objects_of_an_earlier_process_are_taken_over_without_a_write() ->
     assert room_writes(world) == ["create", "create"]
 
 
-@pytest.mark.parity("T-START-03")
+@pytest.mark.parity("T-POLL-03")
 async def test_nothing_is_posted_to_find_out_what_the_api_server_serves() -> None:
     world = quiet_world()
     world.driver.trouble.add("GetCapacity:Internal=no idea")
@@ -142,7 +142,7 @@ async def test_nothing_is_posted_to_find_out_what_the_api_server_serves() -> Non
     assert world.writes() == []
 
 
-@pytest.mark.parity("T-START-04")
+@pytest.mark.parity("T-POLL-04")
 async def test_objects_in_other_namespaces_are_neither_counted_nor_touched() -> None:
     world = quiet_world(zones="a")
     meta = {"name": "elsewhere", "namespace": "default", "labels": LABELS}
