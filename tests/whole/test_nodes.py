@@ -87,18 +87,6 @@ async def test_losers_make_no_call_for_a_claim_once_it_has_an_owner(tmp_path: Pa
         assert max(late, default=0.0) < IN_FLIGHT_S
 
 
-async def test_no_claim_stays_unclaimed_after_one_node_ran_out_of_room(tmp_path: Path) -> None:
-    async with AsyncExitStack() as stack:
-        server = await stack.enter_async_context(FakeAPIServer(rbac=RBAC))
-        cluster = Cluster(server, tmp_path, stack)
-        await cluster.start({"n1": "CreateVolume:ResourceExhausted=full"})
-        for number in range(6):
-            cluster.add_claim(f"c{number}")
-        await eventually(lambda: len(cluster.volumes()) == 6, 60)
-        assert set(cluster.owners().values()) <= {"n2", "n3"}
-        assert cluster.drivers["n1"].volumes == {}
-
-
 @pytest.mark.parity("T-NODE-93")
 async def test_nodes_that_lie_about_their_room_keep_no_claim_from_the_one_that_has_some(tmp_path: Path) -> None:
     async with AsyncExitStack() as stack:
@@ -161,6 +149,16 @@ async def test_two_instances_of_one_node_make_one_volume_a_claim_and_one_tells_o
         assert set(cluster.made("n1")) == {f"pvc-{uid}" for uid in uids}
         assert len(cluster.drivers["n1"].volumes) == 20
         assert len(cluster.made("n1")) > 20
+        free = [cluster.add_claim(f"free{number}") for number in range(10)]
+        await eventually(lambda: len(cluster.volumes()) == 30, 30)
+        await asyncio.sleep(2)
+        owners = cluster.owners()
+        for node in NODES:
+            wanted = {f"pvc-{uid}" for uid in [*uids, *free] if owners[uid] == node}
+            assert (
+                set(cluster.made(node)) == {volume.name for volume in cluster.drivers[node].volumes.values()} == wanted
+            )
+        assert cluster.warnings() == []
         logs = [cluster.programs["n1"].log, twin.log]
         assert 1 <= sum(log.count("Another provisioner works for this node") for log in logs) <= 2
         assert all("Traceback" not in log for log in logs)
