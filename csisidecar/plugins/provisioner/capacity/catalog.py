@@ -28,7 +28,6 @@ BY_ITEM = "by item"
 class OwnerReference(View, frozen=True):
     """One of `metadata.ownerReferences`."""
 
-    uid: str = ""
     controller: bool | None = None
 
 
@@ -54,9 +53,10 @@ class Room(KubeObject, frozen=True):
     capacity: str | int | float | None = None
     maximum_volume_size: str | int | float | None = None
 
-    def is_controlled_by(self, owner_uid: str) -> bool:
-        """Whether the object goes when that owner goes."""
-        return any(each.controller and each.uid == owner_uid for each in self.metadata.owner_references or ())
+    @property
+    def has_controller(self) -> bool:
+        """Whether somebody controls the object; nobody else can as well."""
+        return any(each.controller for each in self.metadata.owner_references or ())
 
 
 class Item(NamedTuple):

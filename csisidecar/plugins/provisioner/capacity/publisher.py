@@ -124,7 +124,7 @@ class RoomReconciler:
 
     async def _find_owner(self, item: Item, rooms: Sequence[Room]) -> Owner:
         owner = await self._owner.find()
-        if owner.number and self._given.get(item) == owner.number and not (rooms and _has_controller(rooms[0])):
+        if owner.number and self._given.get(item) == owner.number and not (rooms and rooms[0].has_controller):
             # The object had this owner, and lost it or is gone: that owner may be gone, too.
             return await self._owner.find(newer_than=owner.number)
         return owner
@@ -212,12 +212,8 @@ def says(room: Room, answer: GetCapacityResponse, owner: Owner) -> bool:
     return (
         _bytes(room.capacity) == answer.available_capacity
         and _bytes(room.maximum_volume_size) == answer.maximum_volume_size
-        and (owner.reference is None or _has_controller(room))
+        and (owner.reference is None or room.has_controller)
     )
-
-
-def _has_controller(room: Room) -> bool:
-    return any(each.controller for each in room.metadata.owner_references or ())
 
 
 def _bytes(amount: str | float | None) -> int | None:

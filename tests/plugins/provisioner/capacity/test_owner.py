@@ -64,7 +64,7 @@ def gets(world: World) -> list[str]:
 
 
 def told(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.error for record in caplog.records if NOT_FOUND in record.getMessage()]
+    return [vars(record)["error"] for record in caplog.records if NOT_FOUND in record.getMessage()]
 
 
 SET = reference("ReplicaSet", "set", "u-set")
