@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -20,6 +20,9 @@ from tests.plugins.provisioner.capacity.rooms import (
     rooms,
 )
 from tests.plugins.provisioner.world import GIB, World
+
+if TYPE_CHECKING:
+    from csisidecar.kube.session import Response
 
 pytestmark = [pytest.mark.looptime, pytest.mark.timeout(120)]
 
@@ -148,7 +151,7 @@ DELETED = [
         marks=pytest.mark.parity("T-REFRESH-12"),
     ),
     pytest.param(
-        affinity(term(("zone", "NotIn", ["b"])), ZONE_B),
+        affinity(term(("zone", "NotIn", ["a"])), ZONE_B),
         ["fast@b", "slow@b"],
         id="operator",
         marks=pytest.mark.parity("T-REFRESH-13"),
@@ -207,15 +210,24 @@ async def test_order_of_the_keys_of_an_affinity_does_not_matter() -> None:
 
 
 @pytest.mark.parity("T-REFRESH-20")
-async def test_refresh_does_not_wait_for_the_pv_to_be_saved() -> None:
+async def test_refresh_does_not_wait_for_the_pv_to_be_saved(monkeypatch: pytest.MonkeyPatch) -> None:
     world = quiet_world()
-    world.refuse("create", "persistentvolumes", 500, times=1000)
+    real = world.wire.request
+
+    async def slow(method: str, path: str, **more: Any) -> Response:
+        if (method, path) == ("POST", "/api/v1/persistentvolumes"):
+            await asyncio.sleep(5)
+        return await real(method, path, **more)
+
+    monkeypatch.setattr(world.wire, "request", slow)
     async with world.running():
         await asyncio.sleep(1)
         uid = world.add_claim(annotations=ON_N1, size="40Gi")
         await asyncio.sleep(1)
         assert world.api.get("persistentvolumes", f"pvc-{uid}") is None
         assert rooms(world) == {("fast", "zone=a"): "60Gi", ("fast", "zone=b"): "100Gi"}
+        await asyncio.sleep(5)
+        assert world.volume(uid)
 
 
 @pytest.mark.parity("T-GAUGE-01")
