@@ -334,15 +334,20 @@ LEFT_OVERS = Play(
     ),
     driver=settings(),
     flags=(*COMMON, "--capacity-ownerref-level=0", "--capacity-poll-interval=1h"),
-    steps=(Step(name="start", rows=("T-ROOM-01",), act=settle_left_overs),),
+    steps=(Step(name="start", rows=("T-EVENT-11", "T-EVENT-12", "T-EVENT-16"), act=settle_left_overs),),
 )
 
 KEPT_OWNERS = Play(
     name="owners switched off",
-    objects=(*FAST, room("owned", "fast", "a", "5Gi", owners=[OTHER])),
+    objects=(
+        *FAST,
+        storage_class("slow"),
+        room("owned", "fast", "a", "5Gi", owners=[OTHER]),
+        room("equal", "slow", "a", "100Gi", maximumVolumeSize="10Gi"),
+    ),
     driver=settings(),
     flags=NEVER,
-    steps=(Step(name="start", rows=("T-ROOM-14",), act=shows("fast@zone=a 100Gi")),),
+    steps=(Step(name="start", rows=("T-POLL-02", "T-WORK-07"), act=shows("fast@zone=a 100Gi", "slow@zone=a")),),
 )
 
 CONTROLLED = Play(
@@ -351,7 +356,7 @@ CONTROLLED = Play(
     driver=settings(),
     flags=(*COMMON, "--capacity-ownerref-level=0", "--capacity-poll-interval=1h"),
     subjects=("rooms", "asked", "ended"),
-    steps=(Step(name="start", rows=("T-ROOM-20",), act=ends_or_waits),),
+    steps=(Step(name="start", rows=("T-QUIRK-12",), act=ends_or_waits),),
 )
 
 NO_AMOUNT = Play(
@@ -359,7 +364,7 @@ NO_AMOUNT = Play(
     objects=(*FAST, room("empty", "fast", "a", None)),
     driver=settings(),
     flags=NEVER,
-    steps=(Step(name="start", rows=("T-ROOM-10",), act=shows("fast@zone=a 100Gi")),),
+    steps=(Step(name="start", rows=("T-ROOM-10", "T-QUIRK-13"), act=shows("fast@zone=a 100Gi")),),
 )
 
 NO_KEYS = Play(
@@ -369,7 +374,7 @@ NO_KEYS = Play(
     flags=OFTEN,
     subjects=("rooms", "asked", "ended"),
     polls=True,
-    steps=(Step(name="start", rows=("T-ROOM-07",), act=ends_or_waits),),
+    steps=(Step(name="start", rows=("T-ROOM-07", "T-QUIRK-07", "T-QUIRK-10"), act=ends_or_waits),),
 )
 
 SEVERAL_KEYS = Play(

@@ -168,6 +168,11 @@ class Stage:
         items: list[Object] = json.loads(await self.kube.list_page(KINDS[kind]))["items"]
         return items
 
+    async def versions(self) -> dict[str, str]:
+        """UID of each capacity object → its version."""
+        found = await self.found("CSIStorageCapacity")
+        return {each["metadata"]["uid"]: each["metadata"]["resourceVersion"] for each in found}
+
     async def room(self, item: str) -> Object:
         """One of the objects about a class in a segment, as in ``fast@zone=a``."""
         return next(each for each in await self.found("CSIStorageCapacity") if item_of(each) == item)
@@ -280,6 +285,7 @@ async def perform(
     seen: list[Seen] = []
     try:
         await stage.create(*play.objects)
+        stage.before = await stage.versions()
         async with AsyncExitStack() as stack:
             for (node, driver), port in zip(drivers.items(), stage.ports, strict=True):
                 endpoint = await stack.enter_async_context(driver.serving(folder / f"{port}.sock"))
@@ -340,9 +346,7 @@ async def look(stage: Stage, play: Play) -> Seen:
 
     for each in await stage.found("CSIStorageCapacity"):
         say("rooms", *_room_words(each, stage.before))
-    stage.before = {
-        each["metadata"]["uid"]: each["metadata"]["resourceVersion"] for each in await stage.found("CSIStorageCapacity")
-    }
+    stage.before = await stage.versions()
     for node, call in stage.news():
         subject = "asked" if call.method == "GetCapacity" else "made"
         if call.method in ("GetCapacity", "CreateVolume", "DeleteVolume"):
