@@ -173,7 +173,7 @@ def _lease_namespaces(launch: build.Launch, own: str) -> Iterator[str]:
         lease = launch.config.modes[mode].lease
         if lease.enabled:
             if lease.namespace:
-                yield lease.namespace
+                yield _checked("leader-election-namespace", lease.namespace)
             if lease.namespace_is_default or not lease.namespace:
                 yield own
 

@@ -127,6 +127,7 @@ def test_first_lines_are_a_command_that_prints_the_same(capsys: pytest.CaptureFi
         (["--mode=attacher", CAPACITY], "does not run"),
         (["--mode=provisioner", "--account=null"], "--account='null'"),
         (["--mode=provisioner", "--namespace=7"], "--namespace='7'"),
+        (["--mode=provisioner", "--leader-election-namespace=a\nb: c"], "--leader-election-namespace='a"),
     ],
 )
 def test_what_run_would_refuse_and_names_that_are_none_are_refused(
