@@ -9,7 +9,7 @@ from grpclib.const import Status
 
 from csisidecar.kube import CSI_NODES, NODES, STORAGE_CLASSES
 from tests.parity.topology_requests import A_KEYS, A_LABELS, PREFIX, STRICT, on
-from tests.parity.topology_stage import Case, PlaceStage, Scene, has_failed, has_volume, is_given_up
+from tests.parity.topology_stage import SILENCE, Case, PlaceStage, Scene, has_failed, has_volume, is_given_up
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -67,20 +67,27 @@ def _with_status(status: str) -> tuple[Case, ...]:
     is_kept, is_slow = status in _RUNNING, status == "INVALID_ARGUMENT"
     case = Case(
         name=word,
-        rows=("T-LIFE-01",) if is_kept else ("T-LIFE-02",),
+        rows=("T-LIFE-26",) if is_kept else ("T-LIFE-27",),
         first=status,
         says="as told",
         ends=has_failed if is_slow else has_volume,
     )
     # A wrong request is not repeated for minutes.
     count = 1 if is_kept or is_slow else 2
+    is_full = status == "RESOURCE_EXHAUSTED"
     return (
-        replace(case, claim=f"{word}-web-0", asks=("a b c | a b c", "a b c d | b c d a")[:count]),
+        replace(
+            case,
+            claim=f"{word}-web-0",
+            asks=("a b c | a b c", "a b c d | b c d a")[:count],
+            rows=("T-LIFE-29",) if is_full else case.rows,
+        ),
         replace(
             case,
             name=f"{word} with a node",
             claim=f"{word}-n1",
             node="n1",
+            rows=("T-LIFE-28", "T-LIFE-03") if is_full else case.rows,
             waits=True,
             asks=("a b c | b c a", "a b c d | b c d a")[:count],
         ),
@@ -111,10 +118,11 @@ _CHANGES: Mapping[str, tuple[str, ...]] = {
     "both gone": ("T-LIFE-22",),
     "CSINode gone": ("T-LIFE-24",),
     "Node gone": ("T-LIFE-25",),
-    "relabeled": ("T-LIFE-01",),
-    "more keys": ("T-LIFE-01",),
-    "other node": ("T-LIFE-01",),
-    "other class": ("T-LIFE-01",),
+    "relabeled": ("T-LIFE-26",),
+    "more keys": ("T-LIFE-26",),
+    "other node": ("T-LIFE-26", "T-QUIRK-03"),
+    "node taken off": ("T-LIFE-36",),
+    "other class": ("T-LIFE-01", "T-LIFE-35"),
 }
 """What happens between two calls → rows of its being without consequence while a volume may be in the making."""
 
@@ -126,7 +134,8 @@ def _with_change(change: str, first: str) -> Case:
         # Go asks anew about another class: nobody can say that this is as it should be.
         return replace(case, rows=_CHANGES[change], requests=0 if change == "other class" else 1)
     ends = {"both gone": is_given_up, "CSINode gone": is_given_up, "Node gone": has_failed}
-    return replace(case, rows=("T-LIFE-02",), ends=ends.get(change, has_volume))
+    rows = ("T-LIFE-27", "T-QUIRK-03") if change == "other node" else ("T-LIFE-27",)
+    return replace(case, rows=rows, ends=ends.get(change, has_volume))
 
 
 async def _much_changes(stage: PlaceStage) -> None:
@@ -149,7 +158,15 @@ async def _much_changes(stage: PlaceStage) -> None:
         if change == "other class":
             await stage.kube.delete(STORAGE_CLASSES, case.claim_name)
             await stage.stage.create(replace(case, allowed=({"zone": f"{node},b"},)).to_objects()[0])
+        if change == "node taken off":
+            await stage.select(case.claim_name, None)
     await stage.notice()
+    stage.driver.go_on.set()
+    await stage.until(lambda _, protocol: has_failed(protocol))
+    await stage.notice()
+    for case in stage.cases:
+        if case.name.startswith("node taken off"):
+            await stage.select(case.claim_name, "n1")
 
 
 def _changing(name: str, *flags: str) -> Scene:
@@ -173,6 +190,24 @@ async def _nodes_come(stage: PlaceStage) -> None:
     await stage.add_node("m3", {"zone": "d"})
     await stage.select("csinode-missing", "n1")
 
+
+async def _one_more_node_only(stage: PlaceStage) -> None:
+    await stage.until_called()
+    await stage.add_node("n5", {"zone": "d"})
+    await stage.register("n5", ["zone"])
+
+
+NO_ANSWER = Scene(
+    name="no answer in time",
+    labels=A_LABELS,
+    keys=A_KEYS,
+    flags=("--timeout=4s",),
+    act=_one_more_node_only,
+    cases=(
+        Case(name="no node", rows=("T-LIFE-26",), claim="data-web-0", first=SILENCE, asks=("a b c | a b c",)),
+        *on("n1", Case(name="with a node", rows=("T-LIFE-26",), first=SILENCE, asks=("a b c | b c a",))),
+    ),
+)
 
 FEW_PLACES = Scene(
     name="nodes in trouble",
@@ -211,6 +246,7 @@ SCENES = (
     NOBODY_REGISTERED,
     NOBODY_LABELED,
     STATUSES,
+    NO_ANSWER,
     _changing("changes between calls"),
     _changing("changes between calls, strict", STRICT),
     FEW_PLACES,

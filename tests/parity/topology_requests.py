@@ -10,6 +10,7 @@ from tests.parity.topology_stage import (
     Case,
     Scene,
     has_failed,
+    has_tried,
     is_given_up,
     is_idle,
 )
@@ -17,6 +18,7 @@ from tests.parity.topology_stage import (
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+OLD_SELECTED = "volume.alpha.kubernetes.io/selected-node"
 STRICT = "--strict-topology"
 SILENT = "--immediate-topology=false"
 
@@ -90,14 +92,14 @@ CLUSTER_A = Scene(
             name="old annotation, immediate",
             rows=("T-REQ-01",),
             node="n1",
-            annotation="volume.alpha.kubernetes.io/selected-node",
+            annotation=OLD_SELECTED,
         ),
         Case(
             name="old annotation",
             rows=("T-REQ-01",),
             waits=True,
             node="n1",
-            annotation="volume.alpha.kubernetes.io/selected-node",
+            annotation=OLD_SELECTED,
             ends=is_idle,
         ),
         Case(
@@ -148,7 +150,7 @@ CLUSTER_A = Scene(
         ),
         Case(
             name="no room",
-            rows=("T-LIFE-03",),
+            rows=("T-LIFE-28", "T-LIFE-03"),
             waits=True,
             node="n1",
             first="RESOURCE_EXHAUSTED",
@@ -157,15 +159,23 @@ CLUSTER_A = Scene(
         ),
         Case(
             name="no room, immediate",
-            rows=("T-LIFE-03",),
+            rows=("T-LIFE-28", "T-LIFE-03"),
             claim="full-web-0",
             node="n1",
             first="RESOURCE_EXHAUSTED",
             asks=("a b c | b c a", "a b c | a b c"),
         ),
         Case(
+            name="no room, old annotation",
+            rows=("T-LIFE-29",),
+            node="n1",
+            annotation=OLD_SELECTED,
+            first="RESOURCE_EXHAUSTED",
+            asks=("a b c | b c a",),
+        ),
+        Case(
             name="no room without a node",
-            rows=("T-LIFE-03",),
+            rows=("T-LIFE-29", "T-LIFE-03"),
             claim="lone-web-0",
             first="RESOURCE_EXHAUSTED",
             asks=("a b c | a b c",),
@@ -188,7 +198,7 @@ CLUSTER_A = Scene(
             )
             for case in on("n1", Case(name=name, rows=rows, places=places))
         ),
-        Case(name="answer of an empty place", rows=("T-QUIRK-04",), places=({},), ends=lambda _: True),
+        Case(name="answer of an empty place", rows=("T-QUIRK-04",), places=({},), ends=has_tried),
     ),
 )
 
@@ -354,7 +364,7 @@ def _inactive(*rows: str) -> tuple[Case, ...]:
         *on("n1", Case(name="selected node", rows=rows, places=({"zone": "b"},), asks=("nothing",))),
         *on("n9", Case(name="CSINode missing", rows=rows, asks=("nothing",))),
         Case(name="allowed places", rows=rows, allowed=CA, asks=("nothing",)),
-        *on("n1", Case(name="no room", rows=rows, first="RESOURCE_EXHAUSTED", asks=("nothing",))),
+        *on("n1", Case(name="no room", rows=(*rows, "T-LIFE-29"), first="RESOURCE_EXHAUSTED", asks=("nothing",))),
     )
 
 

@@ -37,6 +37,8 @@ DRIVER = "places.csi.test"
 OTHER_DRIVER = "other.csi.test"
 SELECTED = "volume.kubernetes.io/selected-node"
 PLUGIN = frozenset({"CONTROLLER_SERVICE", "VOLUME_ACCESSIBILITY_CONSTRAINTS"})
+SILENCE = "SILENCE"
+"""No answer."""
 LIMIT_S = 45.0
 _FIRST = re.compile(r" \(first: (.*); \d+ attempts since [^()]*\)$", re.DOTALL)
 NOTICE_S = 0.7
@@ -51,6 +53,11 @@ def has_volume(protocol: Protocol) -> bool:
 def has_failed(protocol: Protocol) -> bool:
     """Whether an Event tells of a failure."""
     return _has_event(protocol, "ProvisioningFailed")
+
+
+def has_tried(protocol: Protocol) -> bool:
+    """Whether the driver was asked."""
+    return bool(protocol.calls)
 
 
 def is_given_up(protocol: Protocol) -> bool:
@@ -85,7 +92,7 @@ class Case:
     allowed: Sequence[Mapping[str, str]] | None = None
     """Key → values with commas between them, of each term of allowedTopologies."""
     first: str = ""
-    """How the first CreateVolume ends, if not well: a status of gRPC."""
+    """How the first CreateVolume ends, if not well: a status of gRPC, or SILENCE."""
     places: Sequence[Mapping[str, str]] | None = None
     """Where the driver says that the volume is; None: in the first preferred place."""
     asks: tuple[str, ...] | None = None
@@ -190,8 +197,8 @@ class PlaceStage:
         await self.kube.patch(NODES, name, {"status": {"conditions": [ready]}}, subresource="status")
         await self.kube.patch(CSI_NODES, name, {"metadata": {"annotations": {"started": "again"}}})
 
-    async def select(self, claim: str, node: str) -> None:
-        """What the scheduler does."""
+    async def select(self, claim: str, node: str | None) -> None:
+        """What the scheduler does; None takes the node off."""
         change = {"metadata": {"annotations": {SELECTED: node}}}
         await self.kube.patch(PERSISTENT_VOLUME_CLAIMS, claim, change, namespace=NAMESPACE)
 
@@ -263,7 +270,7 @@ class ScriptedDriver(FakeDriver):
             told = request.parameters
             before = [call for call in self.calls("CreateVolume") if call.request.name == request.name]
             if "first" in told and len(before) == 1:
-                await self.go_on.wait()
+                await (asyncio.Event() if told["first"] == SILENCE else self.go_on).wait()
                 raise GRPCError(Status[told["first"]], "as told")
             reply: Any = await work(request)
             asked = request.accessibility_requirements
