@@ -67,6 +67,11 @@ async def test_500_segments_and_5_classes_cost_one_call_and_one_write_each_and_a
         await asyncio.sleep(60)
         assert asked(world) == 5000
         assert len(world.wire.requests) <= 2520
+        for number in range(500):
+            world.api.edit("nodes", f"n{number}", lambda obj: obj["metadata"]["labels"].update(other="x"))
+        await asyncio.sleep(5)
+        assert asked(world) == 5000
+        assert len(world.wire.requests) <= 2520
 
 
 CHANGES = st.lists(

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from csisidecar.config import NodeSettings
+from csisidecar.csi import NodeInfo
 from csisidecar.plugins.provisioner.capacity.segments import ClusterSegments
 from tests.plugins.provisioner.capacity.rooms import (
     LATE,
@@ -244,6 +246,18 @@ async def test_burst_of_changes_is_looked_at_once_or_twice(monkeypatch: pytest.M
 async def test_segments_form_where_volumes_are_made_without_topology_too() -> None:
     world = quiet_world(plugin=frozenset({"CONTROLLER_SERVICE"}))
     world.settings = replace(world.settings, topology=False)
+    world.plugin = type(world.plugin)(world.settings)
     await world.run(seconds=1)
     assert places(world) == {"zone=a", "zone=b"}
     assert asked_about(world) == ["fast@a", "fast@b"]
+
+
+@pytest.mark.parity("T-SEGMENT-14")
+async def test_one_node_of_a_driver_without_topology_is_the_segment_that_is_everywhere() -> None:
+    world = quiet_world(zones="", plugin=frozenset({"CONTROLLER_SERVICE"}))
+    world.settings = replace(world.settings, node=NodeSettings(name="n1"))
+    world.plugin = type(world.plugin)(world.settings)
+    world.node = NodeInfo(node_id="n1")
+    await world.run(seconds=1)
+    assert rooms(world) == {("fast", ""): "100Gi"}
+    assert asked_about(world) == ["fast@"]
