@@ -110,7 +110,25 @@ STATUSES = Scene(
     labels=A_LABELS,
     keys=A_KEYS,
     act=_one_more_node,
-    cases=tuple(case for status in Status if status is not Status.OK for case in _with_status(status.name)),
+    cases=(
+        *(case for status in Status if status is not Status.OK for case in _with_status(status.name)),
+        Case(
+            name="open, then final",
+            rows=("T-LIFE-02",),
+            claim="both-web-0",
+            first="DEADLINE_EXCEEDED,INTERNAL",
+            asks=("a b c | a b c", "a b c d | b c d a"),
+        ),
+        Case(
+            name="open, then no room",
+            rows=("T-LIFE-02", "T-LIFE-28"),
+            node="n1",
+            waits=True,
+            first="UNAVAILABLE,RESOURCE_EXHAUSTED",
+            asks=("a b c | b c a",),
+            ends=is_given_up,
+        ),
+    ),
 )
 
 _CHANGES: Mapping[str, tuple[str, ...]] = {
@@ -236,7 +254,14 @@ LATE = Scene(
         Case(name="not labeled yet", rows=("T-LIFE-05", "T-LIFE-13"), node="m2", waits=True, says="does not match"),
         Case(name="Node missing", rows=("T-LIFE-05", "T-LIFE-19"), node="m3", waits=True, says="does not match"),
         # Go has kept the keys, and waits for ever.
-        Case(name="CSINode goes", rows=("T-LIFE-04",), node="m4", waits=True, says="does not match", ends=has_failed),
+        Case(
+            name="CSINode goes",
+            rows=("T-LIFE-04", "T-LIFE-40"),
+            node="m4",
+            waits=True,
+            says="does not match",
+            ends=has_failed,
+        ),
         Case(name="CSINode missing", rows=("T-LIFE-16",), node="m9", waits=True, says="not found"),
     ),
 )

@@ -202,6 +202,39 @@ CLUSTER_A = Scene(
     ),
 )
 
+STARTS = {
+    # No API server takes the capital letter and the dash at the end that two of the rows have.
+    "T-START-01": ("testpvca-testset-1", 0, 0),
+    "T-START-02": ("testset-2", 1, 1),
+    "T-START-03": ("testpvc", 2, 2),
+    "T-START-04": ("data-web-0", 0, 1),
+    "T-START-05": ("data-web-1", 1, 2),
+    "T-START-06": ("data-web-2", 2, 3),
+    "T-START-07": ("my-claim", 0, 0),
+    "T-START-08": ("a-007", 0, 1),
+    "T-START-10": ("pvc-4294967295", 0, 1),
+    "T-START-11": ("data-web-4294967295", 2, 0),
+    "T-START-12": ("pvc-4294967296", 1, 1),
+    "T-START-15": ("logs-web-1", 1, 2),
+}
+"""Row → name of a claim, and where it starts among three and four places."""
+
+
+def _starts(zones: str) -> Scene:
+    cases = []
+    for row, (claim, of_three, of_four) in STARTS.items():
+        first = of_three if len(zones) == 3 else of_four
+        asks = f"{' '.join(zones)} | {' '.join(zones[first:] + zones[:first])}"
+        cases.append(Case(name=claim, rows=(row,), claim=claim, asks=(asks,)))
+    nodes = [f"n{zone}" for zone in zones]
+    return Scene(
+        name=f"{len(zones)} places",
+        labels={node: {"zone": node[1:]} for node in nodes},
+        keys=dict.fromkeys(nodes, ("zone",)),
+        cases=tuple(cases),
+    )
+
+
 STRICT_A = Scene(
     name="cluster A, strict",
     labels=A_LABELS,
@@ -412,6 +445,8 @@ MIGRATED = Scene(
 
 
 SCENES = (
+    _starts("abc"),
+    _starts("abcd"),
     CLUSTER_A,
     STRICT_A,
     SILENT_A,

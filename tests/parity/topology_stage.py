@@ -92,7 +92,7 @@ class Case:
     allowed: Sequence[Mapping[str, str]] | None = None
     """Key → values with commas between them, of each term of allowedTopologies."""
     first: str = ""
-    """How the first CreateVolume ends, if not well: a status of gRPC, or SILENCE."""
+    """How the first CreateVolume ends, if not well: a status of gRPC, or SILENCE; with commas, the first ones."""
     places: Sequence[Mapping[str, str]] | None = None
     """Where the driver says that the volume is; None: in the first preferred place."""
     asks: tuple[str, ...] | None = None
@@ -268,10 +268,11 @@ class ScriptedDriver(FakeDriver):
 
         async def create(request: Any) -> Any:
             told = request.parameters
-            before = [call for call in self.calls("CreateVolume") if call.request.name == request.name]
-            if "first" in told and len(before) == 1:
-                await (asyncio.Event() if told["first"] == SILENCE else self.go_on).wait()
-                raise GRPCError(Status[told["first"]], "as told")
+            count = sum(call.request.name == request.name for call in self.calls("CreateVolume"))
+            ends = told["first"].split(",") if "first" in told else []
+            if count <= len(ends):
+                await (asyncio.Event() if ends[count - 1] == SILENCE else self.go_on).wait()
+                raise GRPCError(Status[ends[count - 1]], "as told")
             reply: Any = await work(request)
             asked = request.accessibility_requirements
             places = [dict(place.segments) for place in asked.preferred[:1]] if asked else []
