@@ -260,6 +260,10 @@ DEPLOYMENT = owner("Deployment", "csi-deploy", "uid-of-deployment", controller=T
 ABOVE = {**owner("Rollout", "csi-rollout", "uid-above", controller=True), "apiVersion": "rollouts.test/v1"}
 PERSON = owner("ConfigMap", "person", "uid-of-person")
 OTHER = owner("ReplicaSet", "other", "uid-of-other", controller=True)
+STATIC = (
+    pod({**owner("Node", "n9", "uid-of-node", controller=True), "apiVersion": "v1"}),
+    {"kind": "Node", "metadata": {"name": "n9", "ownerReferences": [ABOVE]}},
+)
 FAST = (*node("n1", zone="a"), storage_class("fast"))
 """A world with one object."""
 
@@ -287,20 +291,43 @@ def owned(name: str, level: int, rows: tuple[str, ...], *objects: Object, goes_w
 
 
 OWNERS = (
-    owned("the pod", 0, ("T-ROOM-14",), pod(SET)),
-    owned("its controller, which need not exist", 1, ("T-ROOM-14",), pod(PERSON, SET)),
-    owned("the controller's controller", 2, ("T-ROOM-14",), pod(SET), workload("ReplicaSet", "csi-rs", DEPLOYMENT)),
+    owned("its controller, which need not exist", 1, ("T-OWNER-04", "T-OWNER-08"), pod(PERSON, SET)),
+    owned("the controller's controller", 2, ("T-OWNER-05",), pod(SET), workload("ReplicaSet", "csi-rs", DEPLOYMENT)),
     owned(
         "three levels up",
         3,
-        ("T-ROOM-14",),
+        ("T-OWNER-06",),
         pod(SET),
         workload("ReplicaSet", "csi-rs", DEPLOYMENT),
         workload("Deployment", "csi-deploy", ABOVE),
     ),
-    owned("no pod", 0, ("T-ROOM-15",), goes_well=False),
-    owned("pod without a controller", 1, ("T-ROOM-15",), pod(PERSON), goes_well=False),
-    owned("controller is gone", 2, ("T-ROOM-15",), pod(SET), goes_well=False),
+    owned("a node, which has no namespace", 2, ("T-OWNER-21",), *STATIC),
+    owned("no pod", 0, ("T-OWNER-09",), goes_well=False),
+    owned("pod without a controller", 1, ("T-OWNER-11",), pod(PERSON), goes_well=False),
+    owned("controller is gone", 2, ("T-OWNER-10",), pod(SET), goes_well=False),
+    owned("kind of the controller is not served", 2, ("T-OWNER-23",), pod(ABOVE), goes_well=False),
+)
+
+
+async def make_pod_anew(stage: Stage) -> None:
+    await stage.delete("Pod", "pod")
+    await stage.create(pod(SET))
+    victim = (await stage.room("fast@zone=a"))["metadata"]["name"]
+    await stage.delete("CSIStorageCapacity", victim)
+    await asyncio.sleep(0.5)
+    await stage.shows("fast@zone=a")
+
+
+OWN_POD = Play(
+    name="owner, the pod",
+    objects=(*FAST, pod(SET)),
+    driver=settings(),
+    flags=(*COMMON, "--capacity-ownerref-level=0", "--capacity-poll-interval=1h"),
+    subjects=("rooms", "asked", "ended"),
+    steps=(
+        Step(name="start", rows=("T-OWNER-03", "T-ROOM-14"), act=shows("fast@zone=a")),
+        Step(name="pod made anew", rows=("T-OWNER-16",), act=make_pod_anew),
+    ),
 )
 
 IMMEDIATE = Play(
@@ -347,7 +374,11 @@ KEPT_OWNERS = Play(
     ),
     driver=settings(),
     flags=NEVER,
-    steps=(Step(name="start", rows=("T-POLL-02", "T-WORK-07"), act=shows("fast@zone=a 100Gi", "slow@zone=a")),),
+    steps=(
+        Step(
+            name="start", rows=("T-OWNER-01", "T-POLL-02", "T-WORK-07"), act=shows("fast@zone=a 100Gi", "slow@zone=a")
+        ),
+    ),
 )
 
 CONTROLLED = Play(
@@ -356,7 +387,7 @@ CONTROLLED = Play(
     driver=settings(),
     flags=(*COMMON, "--capacity-ownerref-level=0", "--capacity-poll-interval=1h"),
     subjects=("rooms", "asked", "ended"),
-    steps=(Step(name="start", rows=("T-QUIRK-12",), act=ends_or_waits),),
+    steps=(Step(name="start", rows=("T-OWNER-19", "T-QUIRK-12"), act=ends_or_waits),),
 )
 
 NO_AMOUNT = Play(
@@ -423,6 +454,7 @@ PLAYS: tuple[Play, ...] = (
     CHANGES,
     IMMEDIATE,
     LEFT_OVERS,
+    OWN_POD,
     *OWNERS,
     KEPT_OWNERS,
     CONTROLLED,

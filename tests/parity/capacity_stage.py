@@ -344,8 +344,9 @@ async def look(stage: Stage, play: Play) -> Seen:
         if subject in seen:
             seen[subject].append(line)
 
+    pods = {each["metadata"]["uid"] for each in await stage.found("Pod")}
     for each in await stage.found("CSIStorageCapacity"):
-        say("rooms", *_room_words(each, stage.before))
+        say("rooms", *_room_words(each, stage.before, pods))
     stage.before = await stage.versions()
     for node, call in stage.news():
         subject = "asked" if call.method == "GetCapacity" else "made"
@@ -384,13 +385,13 @@ def item_of(room: Object) -> str:
     return f"{room.get('storageClassName')}@{place or 'everywhere'}"
 
 
-def _room_words(room: Object, before: Mapping[str, str]) -> list[str]:
+def _room_words(room: Object, before: Mapping[str, str], pods: set[str]) -> list[str]:
     meta = room["metadata"]
     name = "csisc-…" if meta["name"].startswith("csisc-") else re.sub(r"^dup-.*", "dup-…", meta["name"])
     age = "new"
     if meta["uid"] in before:
         age = "as before" if before[meta["uid"]] == meta["resourceVersion"] else "rewritten"
-    owners = [{**each, "uid": "…"} for each in meta.get("ownerReferences", [])]
+    owners = [{**each, "uid": "of a pod" if each["uid"] in pods else "…"} for each in meta.get("ownerReferences", [])]
     return [
         item_of(room),
         f"{room.get('capacity')} of {room.get('maximumVolumeSize')}",
