@@ -29,9 +29,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-TICK_S = 0.001
-"""Pauses shorter than this are over: a timer may end within its clock's resolution before its time."""
-
 
 class RoomReconciler:
     """Key: the item.
@@ -93,7 +90,7 @@ class RoomReconciler:
         for room in rooms[1:]:
             await self._delete(room)
         pause_s = self._rivals.pause_before_making_s(item, rooms[0] if rooms else None)
-        if pause_s > TICK_S:
+        if pause_s > 0:
             return Result.again(pause_s)
         owner = await self._find_owner(item, rooms)
         answer = await self._ask(item, storage_class)
@@ -114,7 +111,7 @@ class RoomReconciler:
         self._given.pop(item, None)
         self._nonsense.pop(item, None)
         pause_s = self._rivals.pause_before_clearing_s(item, rooms)
-        if pause_s > TICK_S:
+        if pause_s > 0:
             return Result.again(pause_s)
         for room in rooms:
             await self._delete(room)

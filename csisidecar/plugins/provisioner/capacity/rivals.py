@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-MOMENT_S = 60.0
-"""Whoever makes an object again so soon after we deleted it wants it; one made later is another story."""
+MOMENT_S = 120.0
+"""Whoever makes an object again so soon after we deleted it wants it; longer than the default poll, at which it may
+be noticed. One made later is another story."""
 LASTING_S = 300.0
 """An object that lived for so long and is deleted then was not deleted in a fight."""
 LEFT_ALONE = Backoff(start_s=900.0, max_s=3600.0)
@@ -35,6 +36,7 @@ LEFT_ALONE = Backoff(start_s=900.0, max_s=3600.0)
 MADE_AGAIN = Backoff(start_s=2.0, max_s=600.0)
 """How long an object is not made again that was deleted again; the first time is free."""
 TELL_AGAIN_S = 3600.0
+TICK_S = 0.001
 REASON = "ManagedTwice"
 
 
@@ -56,6 +58,11 @@ class _Kept:
     since_s: float = 0.0
     losses: int = 0
     until_s: float = 0.0
+
+
+def _left_s(until_s: float, now_s: float) -> float:
+    """Of a pause; what a timer may lack within its clock's resolution is none."""
+    return until_s - now_s if until_s - now_s > TICK_S else 0.0
 
 
 def about(item: Item) -> dict[str, str]:
@@ -108,9 +115,9 @@ class Rivals:
             return 0.0
         if cleared is None:
             # A rival that is known to live has more than one object; what is nobody's can wait with them.
-            return max(0.0, self._rival_until_s - now_s)
-        if now_s < cleared.until_s:
-            return cleared.until_s - now_s
+            return _left_s(self._rival_until_s, now_s)
+        if left_s := _left_s(cleared.until_s, now_s):
+            return left_s
         if now_s - cleared.at_s > MOMENT_S:
             return 0.0
         cleared.returns += 1
@@ -156,7 +163,7 @@ class Rivals:
             kept.until_s = now_s + MADE_AGAIN.delay_s(kept.losses - 1)
             if kept.losses > 1:
                 self._tell(item, None)
-        return max(0.0, kept.until_s - now_s)
+        return _left_s(kept.until_s, now_s)
 
     def has(self, item: Item, uid: str) -> None:
         """The item has this object now."""

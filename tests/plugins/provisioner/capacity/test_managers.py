@@ -141,19 +141,19 @@ async def test_two_with_one_node_name_leave_each_other_alone_and_say_what_to_cha
 
 
 @pytest.mark.parity("T-RIVAL-05")
-async def test_ten_with_one_node_name_come_to_rest_within_a_minute(caplog: pytest.LogCaptureFixture) -> None:
-    worlds = twins(10)
+async def test_six_with_one_node_name_come_to_rest_within_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+    worlds = twins(6)
     worlds[0].add_class(**LATE)
     async with AsyncExitStack() as stack:
         for world in worlds:
             await stack.enter_async_context(world.running())
         await asyncio.sleep(60)
-        assert len(rooms(worlds[0])) == 10
+        assert len(rooms(worlds[0])) == 6
         before = len(room_writes(worlds[0]))
-        assert Counter(room_writes(worlds[0]))["create"] <= 40
-        await asyncio.sleep(500)
+        assert Counter(room_writes(worlds[0]))["create"] <= 24
+        await asyncio.sleep(300)
         assert len(room_writes(worlds[0])) == before
-    assert len(warned(caplog, SAME_NODE_NAME)) <= 10
+    assert len(warned(caplog, SAME_NODE_NAME)) <= 6
 
 
 @pytest.mark.parity("T-RIVAL-06")
@@ -166,14 +166,14 @@ async def test_rival_is_tested_at_growing_pauses_and_what_it_left_goes_within_an
     async with first.running():
         async with second.running():
             for _ in range(6):
-                await asyncio.sleep(1800)
+                await asyncio.sleep(600)
                 assert set(rooms(first)) == both
             counted = Counter(room_writes(first))
-            # Both try after 15, 30 and 60 minutes, and then each hour; what they delete is made again at once.
-            assert counted["delete"] <= 12
-            assert counted["create"] <= 14
-            assert len(warned(caplog, SAME_NODE_NAME)) <= 8
-        await asyncio.sleep(3700)
+            # Both try after 15 minutes and 30 more, then after an hour; what they delete is made at once.
+            assert 4 <= counted["delete"] <= 8
+            assert counted["create"] <= 8
+            assert len(warned(caplog, SAME_NODE_NAME)) <= 4
+        await asyncio.sleep(3000)
         assert set(rooms(first)) == {("fast", f"{KEY}=n1")}
 
 
@@ -214,7 +214,7 @@ async def test_left_overs_and_copies_still_go_at_once(caplog: pytest.LogCaptureF
     copy("b")
     async with world.running():
         for zone in "aab":
-            await asyncio.sleep(61)
+            await asyncio.sleep(121)
             assert set(rooms(world)) == {("fast", "zone=a")}
             copy(zone)
         await asyncio.sleep(1)
