@@ -9,6 +9,10 @@ import asyncio
 from datetime import UTC, datetime
 from typing import Protocol
 
+EARLY_S = 0.001
+"""How much too early still counts as due: a timer may end a little before its time, and waiting for the rest again
+would only spin."""
+
 
 class Clock(Protocol):
     """What every room is handed instead of `time`."""

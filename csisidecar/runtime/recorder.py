@@ -17,7 +17,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from csisidecar.clock import rfc3339
+from csisidecar.clock import EARLY_S, rfc3339
 from csisidecar.errors import AlreadyExistsError, ForbiddenError, KubeError, NotFoundError, ThrottledError
 from csisidecar.kube import EVENTS, PatchType
 
@@ -161,7 +161,7 @@ class EventRecorder:
         while True:
             live = await self._queue.get()
             wait_s = live.not_before - self._clock.monotonic()
-            if wait_s > 0:
+            if wait_s > EARLY_S:
                 # A writer must not sleep for one Event while others wait for it.
                 group.create_task(self._later(live, wait_s))
                 continue

@@ -91,6 +91,18 @@ class Memory:
         """Whether CreateVolume may be running for a claim that is filled from `source`."""
         return any(plan.draft.source == source for plan in self.in_progress.values())
 
+    def claims(self) -> set[str]:
+        """UIDs of the claims about which anything is known."""
+        return {
+            *self.in_progress,
+            *self.stored,
+            *self.announced,
+            *self.claims_seen,
+            *self._slowed,
+            *self._first_errors,
+            *self.waits.claims(),
+        }
+
     def settle_claim(self, claim_uid: str) -> None:
         """A claim waits for nothing: it has its volume, or wants none at present."""
         self._first_errors.pop(claim_uid, None)

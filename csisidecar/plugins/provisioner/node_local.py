@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from csisidecar.clock import EARLY_S
 from csisidecar.csi import GetCapacityRequest, Topology
 from csisidecar.errors import ConflictError, CSIError, KubeError, NotFoundError, ThrottledError, UnusableObjectError
 from csisidecar.kube import PERSISTENT_VOLUME_CLAIMS
@@ -41,10 +42,6 @@ MANAGER_MAX = 63
 
 FULL_PAUSE_S = 1.0
 """Shortest pause before a node without room looks again."""
-
-
-EARLY_S = 0.001
-"""How much too early still counts as due."""
 
 
 class Whose(Enum):
@@ -168,7 +165,6 @@ class OwnerReconciler:
         now_s = self._ctx.clock.monotonic()
         if bid.due_s is None:
             return self._wait(bid)
-        # A timer may fire a little early; asking for the rest again would only spin.
         if now_s < bid.due_s - EARLY_S:
             return Result.again(bid.due_s - now_s)
         if not await self._has_room(claim, storage_class):

@@ -171,8 +171,8 @@ class Provisioner:
                 on_mapped(classes, _claims_waiting_in(claims), when=_has_changed),
                 *_wake_when_changed(memory, claims, volumes, grants),
                 # A claim that is gone from the store fires no trigger; what may be running for it does not wait
-                # for luck.
-                every(settings.retry_interval_max_s, _gone_but_unfinished(claims, memory)),
+                # for luck, and one that went while another process led is to be forgotten.
+                every(settings.retry_interval_max_s, _gone_but_known(claims, memory)),
             ],
             workers=settings.worker_threads,
             backoff=backoff,
@@ -384,8 +384,8 @@ def _claim_matters(memory: Memory) -> Callable[[Change[Claim]], bool]:
     return matters
 
 
-def _gone_but_unfinished(claims: Store[Claim], memory: Memory) -> Callable[[], Sequence[str]]:
-    return lambda: [uid for uid in memory.in_progress if not claims.by_index(BY_UID, uid)]
+def _gone_but_known(claims: Store[Claim], memory: Memory) -> Callable[[], Sequence[str]]:
+    return lambda: [uid for uid in memory.claims() if not claims.by_index(BY_UID, uid)]
 
 
 def _wake_when_detached(attached: Store[Attachment] | None, volumes: Store[Volume]) -> Sequence[Trigger[str]]:

@@ -54,6 +54,10 @@ class Waits:
             if not claims:
                 self._seen.pop(awaited, None)
 
+    def claims(self) -> Sequence[str]:
+        """UIDs of the claims that wait for anything."""
+        return list(self._by_claim)
+
     def waiting_for(self, awaited: Awaited) -> Sequence[str]:
         """UIDs of the claims that wait for the object."""
         return list(self._seen.get(awaited, ()))

@@ -154,6 +154,21 @@ async def test_claim_that_is_gone_leaves_nothing_behind(life: Callable[[World], 
         assert len(world.calls()) == calls
 
 
+@pytest.mark.parity("T-LIFE-47")
+@pytest.mark.parametrize("life", LIVES)
+async def test_claim_that_goes_while_another_process_leads_leaves_nothing_behind(
+    life: Callable[[World], Awaitable[None]],
+) -> None:
+    """No watch tells the next reign about a deletion that was before it."""
+    world = life_world()
+    async with world.running():
+        await life(world)
+    world.drop_claim()
+    async with world.running():
+        await asyncio.sleep(15)
+        assert remembered(world) == {}
+
+
 @pytest.mark.parity("T-LIFE-46")
 async def test_node_that_does_not_own_a_claim_remembers_nothing_of_it() -> None:
     """One was given to another node from the start, one was competed for, in vain, as there was no room."""
