@@ -2,7 +2,8 @@
 
 Reconcilers: `claims` (a claim from start to finish), `volumes` (DeleteVolume), `unsaved` (volumes whose PV could not
 be written), `waits` (claims that wait for an object without a watch), `unprotect` (finalizers of sources),
-`node_local` (a node taking a claim for itself) and `capacity` (CSIStorageCapacity objects).
+`node_local` (a node taking a claim for itself; `twins` notices a second provisioner of one node) and `capacity`
+(CSIStorageCapacity objects).
 
 Between them and the API server: `planning` gathers what a claim needs, with `sources`, `attributes`, `credentials` and
 `protection`; `saving` writes the PV, `cleanup` undoes a volume nobody wants, `reschedule` gives a claim back to the

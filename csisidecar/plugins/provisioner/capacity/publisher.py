@@ -11,7 +11,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from csisidecar.csi import GetCapacityRequest, Topology
-from csisidecar.errors import ConflictError, NotFoundError, RetryAfter, UnusableObjectError
+from csisidecar.errors import ConflictError, KubeError, NotFoundError, RetryAfter, UnusableObjectError
 from csisidecar.kube import CSI_STORAGE_CAPACITIES, quantity
 from csisidecar.plugins.provisioner.capacity.catalog import DRIVER_LABEL, MANAGER_LABEL
 from csisidecar.plugins.provisioner.capacity.rivals import about
@@ -87,8 +87,14 @@ class RoomReconciler:
         storage_class = self._catalog.find_class(item)
         if storage_class is None:
             return await self._clear(item, rooms)
-        for room in rooms[1:]:
-            await self._delete(room)
+        failed = [error for room in rooms[1:] if (error := await self._try_delete(room)) is not None]
+        result = await self._refresh(item, storage_class, rooms)
+        if failed:
+            raise failed[0]
+        return result
+
+    async def _refresh(self, item: Item, storage_class: StorageClass, rooms: Sequence[Room]) -> Result:
+        """Ask the driver, and write the eldest object or a first one."""
         pause_s = self._rivals.pause_before_making_s(item, rooms[0] if rooms else None)
         if pause_s > 0:
             return Result.again(pause_s)
@@ -105,6 +111,14 @@ class RoomReconciler:
             await self._update(rooms[0], answer, owner)
         self._given[item] = owner.number
         return DONE
+
+    async def _try_delete(self, room: Room) -> KubeError | None:
+        """Delete one object too many; what fails keeps the one that stays from nothing."""
+        try:
+            await self._delete(room)
+        except KubeError as error:
+            return error
+        return None
 
     async def _clear(self, item: Item, rooms: Sequence[Room]) -> Result:
         """Delete the objects of an item that should not exist, but not somebody else's over and over."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from csisidecar.backoff import Backoff
+from csisidecar.clock import EARLY_S
 from csisidecar.kube import CSI_STORAGE_CAPACITIES
 from csisidecar.runtime import Regarding
 
@@ -36,7 +37,6 @@ LEFT_ALONE = Backoff(start_s=900.0, max_s=3600.0)
 MADE_AGAIN = Backoff(start_s=2.0, max_s=600.0)
 """How long an object is not made again that was deleted again; the first time is free."""
 TELL_AGAIN_S = 3600.0
-TICK_S = 0.001
 REASON = "ManagedTwice"
 
 
@@ -62,7 +62,7 @@ class _Kept:
 
 def _left_s(until_s: float, now_s: float) -> float:
     """Of a pause; what a timer may lack within its clock's resolution is none."""
-    return until_s - now_s if until_s - now_s > TICK_S else 0.0
+    return until_s - now_s if until_s - now_s > EARLY_S else 0.0
 
 
 def about(item: Item) -> dict[str, str]:
