@@ -28,6 +28,8 @@ from csisidecar.plugins.provisioner.topology import TopologyError, find_requirem
 from csisidecar.runtime import DONE, Regarding, Result, current_attempt
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from csisidecar.config import NodeSettings, ProvisionerSettings
     from csisidecar.kube import Claim, StorageClass
     from csisidecar.plugin import PluginContext
@@ -146,6 +148,10 @@ class OwnerReconciler:
     def is_bidding(self, uid: str) -> bool:
         """Whether anything is remembered about the claim."""
         return uid in self._bids
+
+    def remembered(self) -> Sequence[str]:
+        """UIDs of all such claims."""
+        return list(self._bids)
 
     async def reconcile(self, uid: str) -> Result:
         """Take the claim for this node, if it is time and it still can be had."""

@@ -48,7 +48,7 @@ from csisidecar.plugins.provisioner.unprotect import unprotecting_controllers
 from csisidecar.plugins.provisioner.unsaved import UnsavedReconciler
 from csisidecar.plugins.provisioner.volumes import VolumeReconciler
 from csisidecar.plugins.provisioner.waits import LOOK_AGAIN_S, Awaited, WaitReconciler
-from csisidecar.runtime import Controller, every, on_mapped
+from csisidecar.runtime import Controller, at_start, every, on_mapped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -107,8 +107,8 @@ class Provisioner:
         attached = attachments(ctx) if ctx.driver.has_controller("PUBLISH_UNPUBLISH_VOLUME") else None
 
         metrics, life = ProvisionerMetrics(ctx.metrics), LifeMetrics(ctx.metrics, ctx.clock)
-        life.watch_pending("provision", lambda: list(memory.claims_seen.values()))
-        life.watch_pending("delete", lambda: list(memory.volumes_seen.values()))
+        life.watch_pending("provision", _pending_claims(memory, claims))
+        life.watch_pending("delete", _pending_volumes(memory, volumes))
 
         backoff = Backoff(start_s=settings.retry_interval_start_s, max_s=settings.retry_interval_max_s)
         saver = VolumeSaver(ctx, settings, memory, claims, life)
@@ -201,6 +201,8 @@ class Provisioner:
                     when=lambda change: change.new is not None and eligibility.needs_attention(change.new, own_names),
                 ),
                 *_wake_when_detached(attached, volumes),
+                # As for claims: one that went while another process led is to be forgotten.
+                at_start(lambda: [name for name in memory.volumes_seen if volumes.find(name) is None]),
             ],
             workers=settings.worker_threads,
             backoff=backoff,
@@ -256,7 +258,7 @@ class Provisioner:
         reconciler = OwnerReconciler(
             ctx, self.settings, self.settings.node, claims=claims, classes=classes, cluster=cluster
         )
-        forget = on_mapped(
+        settled = on_mapped(
             claims,
             lambda claim: (claim.uid,),
             when=lambda change: (
@@ -268,7 +270,7 @@ class Provisioner:
             Controller(
                 name="nodeowner",
                 reconciler=reconciler,
-                triggers=[forget],
+                triggers=[settled, at_start(reconciler.remembered)],
                 workers=self.settings.worker_threads,
                 backoff=backoff,
             ),
@@ -331,6 +333,26 @@ class Provisioner:
 def _no_one(uid: str) -> None:
     """Takes no claim: every claim is ours already."""
     del uid
+
+
+def _pending_claims(memory: Memory, claims: Store[Claim]) -> Callable[[], Sequence[str]]:
+    """When the claims were first looked at that still wait; another process may have served some meanwhile."""
+
+    def waits(uid: str) -> bool:
+        stored = claims.by_index(BY_UID, uid)
+        return not stored[0].spec.volume_name if stored else uid in memory.in_progress
+
+    return lambda: [seen_at for uid, seen_at in memory.claims_seen.items() if waits(uid)]
+
+
+def _pending_volumes(memory: Memory, volumes: Store[Volume]) -> Callable[[], Sequence[str]]:
+    """The same of volumes that are to be deleted."""
+
+    def waits(name: str) -> bool:
+        volume = volumes.find(name)
+        return volume is not None and eligibility.should_delete(volume)
+
+    return lambda: [seen_at for name, seen_at in memory.volumes_seen.items() if waits(name)]
 
 
 def _class_waited_for(driver_name: str) -> Callable[[Claim], Sequence[str]]:

@@ -10,6 +10,8 @@ import pytest
 
 from csisidecar.config import NodeSettings, ProvisionerSettings
 from csisidecar.csi import NodeInfo
+from csisidecar.runtime import background
+from tests.plugins.provisioner.nodes import NOW, is_bidding, node_world
 from tests.plugins.provisioner.test_places import LATE, PLACES, SELECTED, add_node, place_world, select
 from tests.plugins.provisioner.world import CAPABILITIES, World
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.looptime
 
 CLONE = {"kind": "PersistentVolumeClaim", "name": "missing"}
+PENDING = "csi_sidecar_oldest_pending_seconds"
 
 
 def remembered(world: World) -> dict[str, Any]:
@@ -196,3 +199,54 @@ async def test_node_that_does_not_own_a_claim_remembers_nothing_of_it() -> None:
         (taker,) = [controller for controller in world.controllers if controller.name == "nodeowner"]
         assert vars(taker._reconciler)["_bids"] == {}
     assert world.calls() == []
+
+
+async def test_volume_that_goes_while_another_process_leads_leaves_nothing_behind() -> None:
+    """What is remembered of it is the age of the oldest pending deletion, which people are alerted by."""
+    world = life_world()
+    world.driver.order("DeleteVolume:Internal=no x99")
+    world.add_volume("old")
+    async with world.running():
+        await asyncio.sleep(5)
+        assert world.numbers.gauges[PENDING, "delete"]() == pytest.approx(5, abs=1)
+        assert await world.drain(5)
+        world.api.edit("persistentvolumes", "old", lambda obj: obj["metadata"].update(finalizers=[]))
+        world.api.delete("persistentvolumes", "old")
+        await asyncio.sleep(1)
+        assert world.numbers.gauges[PENDING, "delete"]() == 0
+    async with world.running():
+        await asyncio.sleep(1)
+        assert remembered(world) == {}
+
+
+async def test_claim_that_another_process_served_is_not_pending_here() -> None:
+    world = life_world()
+    world.driver.order("CreateVolume:Internal=no x99")
+    uid = world.add_claim(annotations={SELECTED: "n1"})
+    async with world.running():
+        await asyncio.sleep(5)
+        assert world.numbers.gauges[PENDING, "provision"]() == pytest.approx(5, abs=1)
+        assert await world.drain(5)
+        world.add_volume(f"pvc-{uid}", phase="Bound")
+        world.bind(uid)
+        await asyncio.sleep(1)
+        assert world.numbers.gauges[PENDING, "provision"]() == 0
+
+
+async def test_node_remembers_no_claim_that_went_while_its_provisioner_rested() -> None:
+    world = node_world("n1")
+    world.driver.settings = replace(world.driver.settings, total_bytes=1)
+    world.add_class(**NOW)
+    uid = world.add_claim()
+    async with world.running():
+        await asyncio.sleep(5)
+        assert is_bidding(world, uid)
+        (taker,) = [each for each in world.controllers if each.name == "nodeowner"]
+        (at,) = [at for at, each in enumerate(world.controllers) if each is taker]
+        world.tasks[at].cancel()
+        await asyncio.sleep(1)
+        world.drop_claim()
+        await asyncio.sleep(1)
+        async with background(taker.run(world.host), name="again"):
+            await asyncio.sleep(1)
+            assert not is_bidding(world, uid)

@@ -433,7 +433,7 @@ class World:
                 tasks = [group.create_task(stores.run()), group.create_task(events.run())]
                 while stores.unsynced():
                     await asyncio.sleep(0.001)
-                host = Host(stores=stores, clock=self.clock)
+                host = self.host = Host(stores=stores, clock=self.clock)
                 self.controllers = controllers
                 self.tasks = [group.create_task(controller.run(host)) for controller in controllers]
                 tasks += self.tasks
