@@ -287,7 +287,8 @@ class Provisioner:
         found = on_mapped(
             volumes,
             lambda volume: (volume.name,),
-            when=lambda change: change.new is not None and twins.is_by_twin(change.new),
+            # What was there before us, and what only changes, somebody made earlier, whatever his clock said.
+            when=lambda change: change.old is None and change.new is not None and twins.is_by_twin(change.new),
         )
         return (Controller(name="nodetwins", reconciler=twins, triggers=[found], workers=1, backoff=backoff),)
 

@@ -83,3 +83,17 @@ async def test_one_of_two_that_make_the_same_volume_tells_of_the_other(
     assert told(caplog) == [made_by]
     assert {call.name for world in (old, new) for call in world.calls()} == {f"pvc-{uid}"}
     assert old.warnings() == []
+
+
+async def test_clock_that_was_ahead_before_a_restart_makes_no_twin_of_ourselves(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A node may boot with the wrong time; what is there when we start was made by nobody who came later."""
+    world = node_world("n1")
+    world.add_class(**LATE)
+    world.add_volume("old", phase="Bound", spec=spec_by(f"{NOW_MS + 3_600_000}-7-{DRIVER}-n1"))
+    async with world.running():
+        await asyncio.sleep(1)
+        world.set_phase("persistentvolumes", "old", "Released")
+        await asyncio.sleep(1)
+    assert told(caplog) == []
