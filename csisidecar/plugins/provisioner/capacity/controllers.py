@@ -97,30 +97,31 @@ def build_capacity(
         remedy=_ELECT if node_segments is None else _NAME_NODES,
     )
     lane = ctx.kube.derive(limiter=build_limiter(settings.rate, ctx.clock))
-    publisher: Controller[Item] = Controller(
-        name="csistoragecapacity",
-        reconciler=RoomReconciler(
+    reconciler = RoomReconciler(
+        lane,
+        ctx.csi,
+        catalog,
+        OwnerLookup(
             lane,
-            ctx.csi,
-            catalog,
-            OwnerLookup(
-                lane,
-                namespace=settings.namespace,
-                pod_name=settings.pod_name,
-                level=settings.ownerref_level,
-                driver_name=ctx.driver.name,
-                clock=ctx.clock,
-                backoff=backoff,
-            ),
-            rivals,
             namespace=settings.namespace,
+            pod_name=settings.pod_name,
+            level=settings.ownerref_level,
             driver_name=ctx.driver.name,
-            manager=manager,
-            timeout_s=timeout_s,
+            clock=ctx.clock,
             backoff=backoff,
         ),
+        rivals,
+        namespace=settings.namespace,
+        driver_name=ctx.driver.name,
+        manager=manager,
+        timeout_s=timeout_s,
+        backoff=backoff,
+    )
+    publisher: Controller[Item] = Controller(
+        name="csistoragecapacity",
+        reconciler=reconciler,
         triggers=[
-            at_start(_forgetting(rivals)),
+            at_start(_beginning_anew(reconciler)),
             every(settings.poll_interval_s, lambda: [*catalog.items(), *catalog.misfits()]),
             on_mapped(
                 classes, lambda each: catalog.items_of_class(each.name), when=catalog.class_matters, deletes=True
@@ -154,14 +155,14 @@ def build_capacity(
     return found, QueuedNews(catalog, publisher.requeue)
 
 
-def _forgetting(rivals: Rivals) -> Callable[[], Sequence[Item]]:
-    """Whoever leads again begins anew: the one who led meanwhile is no rival."""
+def _beginning_anew(reconciler: RoomReconciler) -> Callable[[], Sequence[Item]]:
+    """Looks at no item, but has what was known before our turn looked through."""
 
-    def forget() -> Sequence[Item]:
-        rivals.forget()
+    def begin() -> Sequence[Item]:
+        reconciler.begin_anew()
         return ()
 
-    return forget
+    return begin
 
 
 def _segment_controller(

@@ -79,7 +79,14 @@ class RoomReconciler:
         self._given: dict[Item, int] = {}
         """Number of the lookup whose owner the item's object was seen with."""
         self._nonsense: dict[Item, tuple[int, str]] = {}
-        """How often in a row the driver's answer made no sense, and what was told of it."""
+        """How often in a row the driver's answer made no sense, and which kind of nonsense was told."""
+
+    def begin_anew(self) -> None:
+        """Somebody else was at work meanwhile, who is no rival, and may have cleared items that we remember."""
+        self._rivals.forget()
+        for table in (self._given, self._nonsense):
+            for item in [item for item in table if self._catalog.find_class(item) is None]:
+                del table[item]
 
     async def reconcile(self, item: Item) -> Result:
         """Make the item's object say what the driver says now, or delete it."""
@@ -148,28 +155,18 @@ class RoomReconciler:
             GetCapacityRequest(parameters=dict(storage_class.parameters or {}), accessible_topology=place),
             timeout_s=self._timeout_s,
         )
-        free, largest = answer.available_capacity, answer.maximum_volume_size
         count, told = self._nonsense.get(item, (0, ""))
-        text = ""
-        if free < 0:
-            text = f"available_capacity is negative ({free}): nothing is written, the driver must be corrected"
-        elif largest is not None and largest < 0:
-            text = f"maximum_volume_size is negative ({largest}): nothing is written, the driver must be corrected"
-        elif largest == 0 and free > 0:
-            text = (
-                f"maximum_volume_size is 0 while {free} bytes are free: the scheduler will place no volume there; a "
-                "driver without a limit must leave it out"
-            )
-        if text and text != told:
+        kind, text = _find_fault(answer)
+        if not kind:
+            self._nonsense.pop(item, None)
+            return answer
+        if kind != told:
             logger.warning(
                 "the driver's answer to GetCapacity makes no sense",
                 extra={"driver": self._driver_name, **about(item), "answer": text},
             )
-        if not text:
-            self._nonsense.pop(item, None)
-            return answer
-        self._nonsense[item] = (count + 1, text)
-        if free < 0 or (largest or 0) < 0:
+        self._nonsense[item] = (count + 1, kind)
+        if answer.available_capacity < 0 or (answer.maximum_volume_size or 0) < 0:
             raise RetryAfter(self._backoff.delay_s(count + 1), text)
         return answer
 
@@ -209,6 +206,24 @@ class RoomReconciler:
             # Gone, or another object by now.
             return
         logger.info("storage capacity object deleted", extra={"object": room.name, "class": room.storage_class_name})
+
+
+def _find_fault(answer: GetCapacityResponse) -> tuple[str, str]:
+    """Which kind of nonsense the answer is, and in full; two empty texts when it makes sense.
+
+    The kind stays the same while the driver's room changes, so that people are told once.
+    """
+    free, largest = answer.available_capacity, answer.maximum_volume_size
+    if free < 0 or (largest is not None and largest < 0):
+        kind = "available_capacity is negative" if free < 0 else "maximum_volume_size is negative"
+        return kind, f"{kind} ({free if free < 0 else largest}): nothing is written, the driver must be corrected"
+    if largest == 0 and free > 0:
+        kind = "maximum_volume_size is 0"
+        return kind, (
+            f"{kind} while {free} bytes are free: the scheduler will place no volume there; a driver without a limit "
+            "must leave it out"
+        )
+    return "", ""
 
 
 def _set_amounts(body: dict[str, Any], answer: GetCapacityResponse) -> None:

@@ -49,6 +49,10 @@ class _Cleared:
     returns: int = 0
     until_s: float = 0.0
 
+    def is_over(self, now_s: float) -> bool:
+        """Whether what comes back now is another story."""
+        return now_s > max(self.at_s, self.until_s) + MOMENT_S
+
 
 @dataclass(slots=True)
 class _Kept:
@@ -95,6 +99,7 @@ class Rivals:
         self._cleared: dict[Item, _Cleared] = {}
         self._kept: dict[Item, _Kept] = {}
         self._rival_until_s = 0.0
+        self._looked_through_s = 0.0
         self._told_s: float | None = None
 
     def forget(self) -> None:
@@ -132,9 +137,12 @@ class Rivals:
         if kept is not None and kept.uid == room.uid:
             # Ours: it was right until now.
             return
-        cleared = self._cleared.setdefault(item, _Cleared())
         now_s = self._clock.monotonic()
-        if now_s > max(cleared.at_s, cleared.until_s) + MOMENT_S:
+        if now_s > self._looked_through_s + MOMENT_S:
+            self._looked_through_s = now_s
+            self._cleared = {each: known for each, known in self._cleared.items() if not known.is_over(now_s)}
+        cleared = self._cleared.setdefault(item, _Cleared())
+        if cleared.is_over(now_s):
             cleared.returns = 0
         if now_s > cleared.at_s + MOMENT_S:
             cleared.uids.clear()

@@ -279,6 +279,20 @@ async def test_answer_that_makes_no_sense_is_told_once_with_driver_class_and_seg
     assert len(warned(caplog, NONSENSE)) == 2
 
 
+async def test_largest_volume_of_nothing_is_told_once_although_the_free_room_changes(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    world = room_world(zones="a")
+    add_node(world, "n1", zone="a")
+    world.add_class(**LATE)
+    world.driver.settings = replace(world.driver.settings, max_volume_bytes=0)
+    async with world.running():
+        for free in range(10, 20):
+            world.driver.settings = replace(world.driver.settings, total_bytes=free * GIB)
+            await asyncio.sleep(60)
+    assert len(warned(caplog, NONSENSE)) == 1
+
+
 @pytest.mark.parity("T-RIVAL-11")
 async def test_largest_amount_is_written_exactly_and_a_larger_one_in_the_object_is_corrected() -> None:
     world = room_world(zones="a")
