@@ -89,6 +89,9 @@ class _Index(Generic[T]):
             return ()
         return sorted(found) if isinstance(found, set) else (found,)
 
+    def counts(self) -> dict[Hashable, int]:
+        return {value: len(keys) if isinstance(keys, set) else 1 for value, keys in self._keys.items()}
+
 
 class Store(Generic[T]):
     """Read side of the local copy of one resource."""
@@ -137,6 +140,10 @@ class Store(Generic[T]):
     def by_index(self, name: str, value: Hashable) -> Sequence[T]:
         """Objects for which the index `name` gives `value`, in the order of their keys."""
         return [self._objects[key] for key in self._indexes[name].find(value)]
+
+    def count_by_index(self, name: str) -> dict[Hashable, int]:
+        """Every value of the index `name`, and for how many objects it gives that."""
+        return self._indexes[name].counts()
 
     def subscribe(self, listener: Callable[[Change[T]], None]) -> Callable[[], None]:
         """Call `listener` for every change from now on, right after the store has it; the result ends that.

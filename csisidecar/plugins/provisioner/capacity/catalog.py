@@ -6,7 +6,7 @@ classes; an item that should not, or has two objects, loses the ones that are to
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 from csisidecar.kube import KubeObject, Metadata, View
 from csisidecar.plugins.provisioner.topology import Term, normalize
@@ -132,19 +132,24 @@ class Catalog:
 
     def items_in(self, segments: Iterable[Term]) -> list[Item]:
         """One item a relevant class in each of the segments, whether or not they are known."""
-        relevant = [each.name for each in self._classes.values() if self.is_relevant(each)]
-        return [Item(name, segment) for segment in segments for name in sorted(relevant)]
+        relevant = sorted(self._relevant())
+        return [Item(name, segment) for segment in segments for name in relevant]
 
     def items_of_class(self, class_name: str) -> list[Item]:
         """One item a known segment; and those of objects that exist for the class."""
         known = [Item(class_name, segment) for segment in self._segments.current]
-        other = [item for room in self._rooms.values() if (item := item_of(room)).class_name == class_name]
+        other = [item for item, _ in self._existing() if item.class_name == class_name]
         return list(dict.fromkeys([*known, *other]))
+
+    def wanted_of_class(self, class_name: str) -> list[Item]:
+        """Those items of the class that should exist."""
+        if not self.is_relevant(self._classes.find(class_name)):
+            return []
+        return [Item(class_name, segment) for segment in self._segments.current]
 
     def misfits(self) -> list[Item]:
         """Items of objects that should not exist, or that are too many."""
-        items = dict.fromkeys(item_of(room) for room in self._rooms.values())
-        return [item for item in items if self.find_class(item) is None or len(self.rooms_of(item)) > 1]
+        return [item for item, count in self._existing() if count > 1 or self.find_class(item) is None]
 
     def class_matters(self, change: Change[StorageClass]) -> bool:
         """Whether a class's change asks for work."""
@@ -167,16 +172,26 @@ class Catalog:
 
     def goal(self) -> int:
         """How many objects there should be."""
-        return len(self.items_in(self._segments.look()))
+        return len(self._segments.look()) * len(self._relevant())
 
     def reached(self) -> int:
         """How many of them there are."""
-        return sum(bool(self._rooms.by_index(BY_ITEM, item)) for item in self.items_in(self._segments.look()))
+        segments, relevant = self._segments.look(), self._relevant()
+        return sum(item.segment in segments and item.class_name in relevant for item, _ in self._existing())
 
     def obsolete(self) -> int:
         """How many objects are about no item that should exist; duplicates do not count."""
-        wanted = set(self.items_in(self._segments.look()))
-        return sum(item_of(room) not in wanted for room in self._rooms.values())
+        segments, relevant = self._segments.look(), self._relevant()
+        return sum(
+            count for item, count in self._existing() if item.segment not in segments or item.class_name not in relevant
+        )
+
+    def _relevant(self) -> frozenset[str]:
+        return frozenset(each.name for each in self._classes.values() if self.is_relevant(each))
+
+    def _existing(self) -> Iterable[tuple[Item, int]]:
+        """The items that objects are about, and how many; there may be tens of thousands."""
+        return cast("dict[Item, int]", self._rooms.count_by_index(BY_ITEM)).items()
 
 
 class RoomNews(Protocol):
@@ -227,9 +242,8 @@ class QueuedNews:
 
     def volume_refused(self, class_name: str) -> None:
         """Refresh its class everywhere."""
-        for item in self._catalog.items_of_class(class_name):
-            if self._catalog.find_class(item) is not None:
-                self._refresh(item)
+        for item in self._catalog.wanted_of_class(class_name):
+            self._refresh(item)
 
     def volume_deleted(self, affinity: Mapping[str, Any] | None) -> None:
         """Refresh its segments for every class; without an affinity nothing, the poll will see it."""
