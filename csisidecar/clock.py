@@ -14,6 +14,11 @@ EARLY_S = 0.001
 would only spin."""
 
 
+def left_s(due_s: float, now_s: float) -> float:
+    """Seconds until `due_s`, both monotonic; 0 when it is due, also for a timer that ended a little early."""
+    return due_s - now_s if due_s - now_s > EARLY_S else 0.0
+
+
 class Clock(Protocol):
     """What every room is handed instead of `time`."""
 

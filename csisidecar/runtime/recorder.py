@@ -17,7 +17,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from csisidecar.clock import EARLY_S, rfc3339
+from csisidecar.clock import left_s, rfc3339
 from csisidecar.errors import AlreadyExistsError, ForbiddenError, KubeError, NotFoundError, ThrottledError
 from csisidecar.kube import EVENTS, PatchType
 
@@ -160,8 +160,8 @@ class EventRecorder:
     async def _write_all(self, group: asyncio.TaskGroup) -> None:
         while True:
             live = await self._queue.get()
-            wait_s = live.not_before - self._clock.monotonic()
-            if wait_s > EARLY_S:
+            wait_s = left_s(live.not_before, self._clock.monotonic())
+            if wait_s > 0:
                 # A writer must not sleep for one Event while others wait for it.
                 group.create_task(self._later(live, wait_s))
                 continue

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from csisidecar.clock import EARLY_S
+from csisidecar.clock import left_s
 from csisidecar.csi import GetCapacityRequest, Topology
 from csisidecar.errors import ConflictError, CSIError, KubeError, NotFoundError, ThrottledError, UnusableObjectError
 from csisidecar.kube import PERSISTENT_VOLUME_CLAIMS
@@ -168,11 +168,10 @@ class OwnerReconciler:
             if whose is Whose.ANOTHERS and not bid.had_it:
                 del self._bids[uid]
             return DONE
-        now_s = self._ctx.clock.monotonic()
         if bid.due_s is None:
             return self._wait(bid)
-        if now_s < bid.due_s - EARLY_S:
-            return Result.again(bid.due_s - now_s)
+        if pause_s := left_s(bid.due_s, self._ctx.clock.monotonic()):
+            return Result.again(pause_s)
         if not await self._has_room(claim, storage_class):
             return self._wait(bid, at_least_s=FULL_PAUSE_S)
         try:

@@ -13,6 +13,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from csisidecar.clock import left_s
 from csisidecar.errors import (
     ForbiddenError,
     KubeError,
@@ -110,9 +111,7 @@ class OwnerLookup:
             if self._found is not None and self._found.number > newer_than:
                 return self._found
             self._found = None
-            pause_s = self._due_s - self._clock.monotonic()
-            # A timer may end within its clock's resolution before its time.
-            if pause_s > 0.001:
+            if pause_s := left_s(self._due_s, self._clock.monotonic()):
                 raise RetryAfter(pause_s, self._told)
             try:
                 reference = await self._look_up()

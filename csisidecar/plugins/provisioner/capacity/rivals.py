@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from csisidecar.backoff import Backoff
-from csisidecar.clock import EARLY_S
+from csisidecar.clock import left_s
 from csisidecar.kube import CSI_STORAGE_CAPACITIES
 from csisidecar.runtime import Regarding
 
@@ -62,11 +62,6 @@ class _Kept:
     since_s: float = 0.0
     losses: int = 0
     until_s: float = 0.0
-
-
-def _left_s(until_s: float, now_s: float) -> float:
-    """Of a pause; what a timer may lack within its clock's resolution is none."""
-    return until_s - now_s if until_s - now_s > EARLY_S else 0.0
 
 
 def about(item: Item) -> dict[str, str]:
@@ -120,9 +115,9 @@ class Rivals:
             return 0.0
         if cleared is None:
             # A rival that is known to live has more than one object; what is nobody's can wait with them.
-            return _left_s(self._rival_until_s, now_s)
-        if left_s := _left_s(cleared.until_s, now_s):
-            return left_s
+            return left_s(self._rival_until_s, now_s)
+        if pause_s := left_s(cleared.until_s, now_s):
+            return pause_s
         if now_s - cleared.at_s > MOMENT_S:
             return 0.0
         cleared.returns += 1
@@ -171,7 +166,7 @@ class Rivals:
             kept.until_s = now_s + MADE_AGAIN.delay_s(kept.losses - 1)
             if kept.losses > 1:
                 self._tell(item, None)
-        return _left_s(kept.until_s, now_s)
+        return left_s(kept.until_s, now_s)
 
     def has(self, item: Item, uid: str) -> None:
         """The item has this object now."""
