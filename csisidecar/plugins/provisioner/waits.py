@@ -39,12 +39,12 @@ class Waits:
 
     def __init__(self) -> None:
         self._seen: dict[Awaited, dict[str, str]] = {}
-        self._by_claim: dict[str, list[Awaited]] = {}
+        self._by_claim: dict[str, set[Awaited]] = {}
 
     def looked_at(self, claim_uid: str, awaited: Awaited, version: str) -> None:
         """The claim was judged by `awaited` at this resourceVersion, "" for an object that does not exist."""
         self._seen.setdefault(awaited, {})[claim_uid] = version
-        self._by_claim.setdefault(claim_uid, []).append(awaited)
+        self._by_claim.setdefault(claim_uid, set()).add(awaited)
 
     def forget(self, claim_uid: str) -> None:
         """The claim waits for nothing."""

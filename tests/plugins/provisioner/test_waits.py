@@ -103,3 +103,17 @@ async def test_long_error_keeps_the_history_at_its_end() -> None:
     assert told.startswith("rpc error: code = Internal desc = xxx")
     assert told.endswith("next in about 4s)")
     assert len(told.encode()) == 1024
+
+
+async def test_object_that_is_looked_at_in_each_of_many_attempts_is_remembered_once() -> None:
+    """While CreateVolume may be running, each attempt says the same with the Secret as it is then."""
+    world = World(settings=ProvisionerSettings(retry_interval_max_s=1))
+    world.driver.order("CreateVolume:Aborted=operation already exists x99")
+    add_secret(world)
+    world.add_class(parameters=PAIR)
+    uid = world.add_claim()
+    async with world.running():
+        await asyncio.sleep(30)
+        assert len(world.calls()) > 20
+        waits = world.plugin._memory.waits
+        assert [str(each) for each in waits._by_claim[uid]] == ["secrets team/creds"]
