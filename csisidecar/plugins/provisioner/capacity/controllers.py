@@ -64,17 +64,7 @@ def build_capacity(
     Raises:
         ConfigError: nobody said in which namespace the objects go, or which pod this is.
     """
-    if not settings.namespace:
-        raise ConfigError("--enable-capacity needs the variable NAMESPACE: the objects go there")
-    if settings.ownerref_level >= 0 and not settings.pod_name:
-        raise ConfigError(
-            f"--capacity-ownerref-level={settings.ownerref_level} needs the variable POD_NAME;"
-            " give -1 for objects without an owner"
-        )
-    if not ctx.driver.has_controller("GET_CAPACITY"):
-        logger.warning(
-            "the driver does not declare GET_CAPACITY; it is asked all the same", extra={"driver": ctx.driver.name}
-        )
+    _check(ctx, settings)
     rooms = ctx.stores.get(
         CSI_STORAGE_CAPACITIES,
         Room,
@@ -131,28 +121,37 @@ def build_capacity(
         workers=settings.threads,
         backoff=backoff,
     )
-    ctx.metrics.gauge(
-        "csistoragecapacities_desired_goal",
-        "Number of CSIStorageCapacity objects that are supposed to be managed automatically.",
-        (),
-        lambda: float(catalog.goal()),
-    )
-    ctx.metrics.gauge(
-        "csistoragecapacities_desired_current",
-        "Number of CSIStorageCapacity objects that exist and are supposed to be managed automatically.",
-        (),
-        lambda: float(catalog.reached()),
-    )
-    ctx.metrics.gauge(
-        "csistoragecapacities_obsolete",
-        "Number of CSIStorageCapacity objects that exist and will be deleted automatically.",
-        (),
-        lambda: float(catalog.obsolete()),
-    )
+    _watch_numbers(ctx, catalog)
     found: list[Controller[Any]] = [publisher]
     if isinstance(segments, ClusterSegments) and csi_nodes is not None and nodes is not None:
         found.insert(0, _segment_controller(segments, catalog, publisher.requeue, csi_nodes, nodes, backoff))
     return found, QueuedNews(catalog, publisher.requeue)
+
+
+def _check(ctx: PluginContext, settings: CapacitySettings) -> None:
+    if not settings.namespace:
+        raise ConfigError("--enable-capacity needs the variable NAMESPACE: the objects go there")
+    if settings.ownerref_level >= 0 and not settings.pod_name:
+        raise ConfigError(
+            f"--capacity-ownerref-level={settings.ownerref_level} needs the variable POD_NAME;"
+            " give -1 for objects without an owner"
+        )
+    if not ctx.driver.has_controller("GET_CAPACITY"):
+        logger.warning(
+            "the driver does not declare GET_CAPACITY; it is asked all the same", extra={"driver": ctx.driver.name}
+        )
+
+
+def _watch_numbers(ctx: PluginContext, catalog: Catalog) -> None:
+    """Gauges with the names of the Go provisioner's."""
+    for name, help_text, count in (
+        ("desired_goal", "that are supposed to be managed automatically", catalog.goal),
+        ("desired_current", "that exist and are supposed to be managed automatically", catalog.reached),
+        ("obsolete", "that exist and will be deleted automatically", catalog.obsolete),
+    ):
+        ctx.metrics.gauge(
+            f"csistoragecapacities_{name}", f"Number of CSIStorageCapacity objects {help_text}.", (), count
+        )
 
 
 def _beginning_anew(reconciler: RoomReconciler) -> Callable[[], Sequence[Item]]:
