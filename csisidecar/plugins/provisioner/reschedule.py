@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from csisidecar.errors import KubeError, ThrottledError
+from csisidecar.errors import ConflictError, KubeError, NotFoundError, ThrottledError
 from csisidecar.kube import PERSISTENT_VOLUME_CLAIMS
 from csisidecar.plugins.provisioner import names
 
@@ -38,7 +38,13 @@ async def give_up_node(kube: KubeClient, claim: Claim) -> bool:
         await kube.update(PERSISTENT_VOLUME_CLAIMS, live)
     except ThrottledError:
         raise
+    except (ConflictError, NotFoundError):
+        # Somebody else changed the claim; it is looked at again.
+        return False
     except KubeError as error:
-        logger.info("volume rescheduling failed", extra={"claim": str(claim.key), "error": str(error)})
+        logger.warning(
+            "claim could not be given back to the scheduler and stays on its node",
+            extra={"claim": str(claim.key), "node": node, "error": str(error)},
+        )
         return False
     return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -70,3 +71,26 @@ async def test_claim_that_changed_meanwhile_is_left_to_its_backoff(happens: Call
     before = annotations_of(world)
     assert not await give_up_node(KubeClient(world.wire), claim)
     assert annotations_of(world) == before
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "is_warned"),
+    [
+        (422, "denied by a webhook", True),
+        (403, "no rule for it", True),
+        (0, "no answer", True),
+        (409, "changed", False),
+    ],
+    ids=["webhook", "role", "silence", "conflict"],
+)
+async def test_refusal_of_the_api_server_is_warned_of_and_a_conflict_is_not(
+    status: int, message: str, is_warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without that, a claim would stay on a full node and nobody could know why."""
+    world = World()
+    claim = claim_on_node(world, **{NODE: "node1"})
+    world.refuse("update", "persistentvolumeclaims", status, message)
+    assert not await give_up_node(KubeClient(world.wire), claim)
+    warned = [record for record in caplog.records if record.levelno >= logging.WARNING and "node" in record.message]
+    assert len(warned) == is_warned
+    assert all(message in vars(record)["error"] for record in warned)
