@@ -129,9 +129,12 @@ ROLES = (
     Role(
         name="owner-replicaset",
         modes=(PROVISIONER,),
-        feature="only with --enable-capacity and --capacity-ownerref-level=2 in a Pod of a Deployment",
+        feature="only with --enable-capacity and --capacity-ownerref-level=2 or more, in a Pod of a Deployment",
         needed=lambda its: its.capacity is not None and its.capacity.ownerref_level >= 2,
-        note="The Deployment owns the objects; the ReplicaSet between it and the Pod names it.",
+        note=(
+            "The Deployment owns the objects; the ReplicaSet between it and the Pod names it. Each level above 2 needs "
+            "get of what stands between as well, deployments first."
+        ),
         namespaces=(OWN_NAMESPACE,),
         rules=(Rule(resource=_REPLICA_SETS, verbs=("get",)),),
     ),
