@@ -45,7 +45,7 @@ from csisidecar.plugins.provisioner.sources import SourceReader
 from csisidecar.plugins.provisioner.topology import OneNode, StoredCluster
 from csisidecar.plugins.provisioner.twins import TwinReconciler, check_segments
 from csisidecar.plugins.provisioner.unprotect import unprotecting_controllers
-from csisidecar.plugins.provisioner.unsaved import UnsavedReconciler
+from csisidecar.plugins.provisioner.unsaved import UnsavedController, UnsavedReconciler
 from csisidecar.plugins.provisioner.volumes import VolumeReconciler
 from csisidecar.plugins.provisioner.waits import LOOK_AGAIN_S, Awaited, WaitReconciler
 from csisidecar.runtime import Controller, at_start, every, on_mapped
@@ -65,9 +65,6 @@ WAITING_BY_CLASS = "waiting by class"
 
 READ_LIVE = frozenset({SECRETS, VOLUME_ATTRIBUTES_CLASSES, VOLUME_SNAPSHOTS, VOLUME_SNAPSHOT_CONTENTS})
 """What no watch tells about."""
-
-SAVE_WORKERS = 4
-"""Source: sig-storage-lib-external-provisioner `controller/controller.go`, DefaultThreadiness."""
 
 
 class Provisioner:
@@ -112,14 +109,12 @@ class Provisioner:
 
         backoff = Backoff(start_s=settings.retry_interval_start_s, max_s=settings.retry_interval_max_s)
         saver = VolumeSaver(ctx, settings, memory, claims, life)
-        unsaved: Controller[str] = Controller(
-            name="unsavedpvs",
-            reconciler=UnsavedReconciler(ctx, memory, claims, saver),
+        unsaved = UnsavedController(
+            UnsavedReconciler(ctx, memory, claims, saver),
             triggers=[every(settings.retry_interval_max_s, lambda: list(memory.unsaved))],
-            workers=SAVE_WORKERS,
             backoff=backoff,
             # A stop waits for claims in flight, whose volumes may yet have to be saved; their keys name no volume.
-            unfinished=lambda: [*memory.unsaved, *claim_controller.in_flight],
+            claims_in_flight=lambda: claim_controller.in_flight,
         )
         cluster = self._find_cluster(ctx)
         grants = self._find_grants(ctx)

@@ -238,17 +238,56 @@ async def test_stop_waits_for_a_volume_in_the_making_and_saves_it() -> None:
     assert world.volume(uid)
 
 
-async def test_stop_does_not_wait_for_ever_for_an_api_server() -> None:
+@pytest.mark.parametrize("status", [403, 422, 500])
+async def test_stop_does_not_wait_for_ever_and_names_what_it_leaves(
+    status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = World()
+    world.add_class()
+    world.refuse("create", "persistentvolumes", status, "never", times=1000)
+    uid = world.add_claim()
+    async with world.running():
+        await asyncio.sleep(1)
+        tries = len(world.wire.requests)
+        caplog.clear()
+        assert not await world.drain(20)
+        assert 8 < len(world.wire.requests) - tries < 20
+        told = [record for record in caplog.records if "not saved yet" in record.message]
+        assert [getattr(record, "volume", "") for record in told] == [f"pvc-{uid}"]
+        assert not [record for record in caplog.records if record.message == "last attempt failed"]
+    (created,) = world.plugin._memory.unsaved.values()
+    (left,) = (record for record in caplog.records if record.levelname == "ERROR")
+    assert "the volume stays in the driver" in left.message
+    said = [getattr(left, name) for name in ("handle", "volume", "claim")]
+    assert said == [created.handle, f"pvc-{uid}", "team/data"]
+    assert "never" in getattr(left, "error", "")
+    assert created.handle in world.driver.volumes
+
+
+async def test_last_tries_say_each_reason_once(caplog: pytest.LogCaptureFixture) -> None:
+    world = World()
+    world.add_class()
+    world.refuse("create", "persistentvolumes", 500, "one", times=4)
+    world.refuse("create", "persistentvolumes", 403, "two", times=3)
+    uid = world.add_claim()
+    async with world.running():
+        await asyncio.sleep(0.5)
+        caplog.clear()
+        assert await world.drain(20)
+    told = [getattr(record, "error", "") for record in caplog.records if "not saved yet" in record.message]
+    assert [word for text in told for word in ("one", "two") if word in text] == ["one", "two"]
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+    assert world.volume(uid)
+
+
+async def test_lost_lease_is_no_stop_and_names_nothing(caplog: pytest.LogCaptureFixture) -> None:
     world = World()
     world.add_class()
     world.refuse("create", "persistentvolumes", 500, times=1000)
     world.add_claim()
-    async with world.running():
-        await asyncio.sleep(1)
-        tries = len(world.wire.requests)
-        assert not await world.drain(20)
-    assert 30 < len(world.wire.requests) - tries < 60
-    assert len(world.plugin._memory.unsaved) == 1
+    await world.run(0.2)
+    assert world.plugin._memory.unsaved
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 async def test_idle_plugin_stops_at_once() -> None:
