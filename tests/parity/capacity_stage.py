@@ -67,7 +67,7 @@ KINDS: Mapping[str, Resource] = {
 }
 CHANGING = ("CSIStorageCapacity", "PersistentVolumeClaim", "PersistentVolume")
 """Kinds that a provisioner writes."""
-_APPENDED = re.compile(r" \(first: .*; \d+ attempts since .*; next in about .*\)$", re.DOTALL)
+_APPENDED = re.compile(r" \((?:first: .*; )?\d+ attempts since .*; next in about .*\)$", re.DOTALL)
 _NUMBERS = re.compile(r"^\d+-\d+")
 _GAUGE = re.compile(r"^csistoragecapacities_(\w+) (\S+)$", re.MULTILINE)
 

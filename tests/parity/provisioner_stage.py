@@ -66,7 +66,7 @@ KINDS: Mapping[str, Resource] = {
         REFERENCE_GRANTS,
     )
 }
-_APPENDED = re.compile(r" \(first: .*; \d+ attempts since .*; next in about .*\)$", re.DOTALL)
+_APPENDED = re.compile(r" \((?:first: .*; )?\d+ attempts since .*; next in about .*\)$", re.DOTALL)
 
 
 @dataclass(kw_only=True)

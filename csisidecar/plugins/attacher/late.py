@@ -134,15 +134,16 @@ class Lateness:
         """What attachError says of `error`: itself, and for a late attachment also since when, how often and why."""
         if not self.is_late(attachment):
             return str(error)
-        return f"{error} ({self._since_text(attachment, self.tell(attachment))})"
+        return f"{error} ({self._since_text(attachment, self.tell(attachment), besides=str(error))})"
 
     def only_text(self, attachment: Attachment, history: History) -> str:
         """What the status of a late attachment says when it has no error to show."""
         return self._since_text(attachment, history)
 
-    def _since_text(self, attachment: Attachment, history: History) -> str:
+    def _since_text(self, attachment: Attachment, history: History, *, besides: str = "") -> str:
+        """The story so far; the first error only if nothing else, nor what the story stands besides, says it."""
         text = f"not {_DONE[history.op]} since {_since(attachment)}, {history.attempts} attempts"
-        return f"{text}, first error: {history.first_error}" if history.first_error else text
+        return f"{text}, first error: {history.first_error}" if history.first_error not in ("", besides) else text
 
     def _claim_of(self, attachment: Attachment) -> Regarding | None:
         """The claim of the attachment's volume as the volume names it; the claim itself is not read."""

@@ -23,7 +23,7 @@ MESSAGE_BYTES = 1024
 def with_history(text: str, attempt: Attempt, first: str = "") -> str:
     """`text`, with the attempt's history after it from the second failure in a row on.
 
-    Where both do not fit, the end of `text` goes, as its first error is told once more in the history.
+    A first error that says the same is left out. Where both do not fit, the end of `text` goes.
 
     Args:
         text: what went wrong now.
@@ -33,14 +33,17 @@ def with_history(text: str, attempt: Attempt, first: str = "") -> str:
     if attempt.failures == 0 or attempt.since is None:
         return text
     first = first or attempt.first_failure
-    if len(first) > FIRST_LIMIT:
-        first = first[: FIRST_LIMIT - 1] + "…"
+    came_first = "" if first == text else f"first: {_shorten(first)}; "
     history = (
-        f" (first: {first}; {attempt.failures + 1} attempts since {rfc3339(attempt.since)};"
+        f" ({came_first}{attempt.failures + 1} attempts since {rfc3339(attempt.since)};"
         f" next in about {short_duration(attempt.next_delay_s)})"
     )
     left_bytes = MESSAGE_BYTES - len(history.encode())
     return clip(text, left_bytes) + history
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= FIRST_LIMIT else text[: FIRST_LIMIT - 1] + "…"
 
 
 def short_duration(seconds: float) -> str:

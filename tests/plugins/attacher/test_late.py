@@ -64,6 +64,14 @@ async def test_until_the_timeout_every_message_is_the_drivers_alone_and_after_it
     assert [round(at) for at in world.driver.times] == [0, 10, 20, 30, 40, 50, 60, 70]
 
 
+async def test_late_error_that_never_changed_is_said_once() -> None:
+    world = late_world(bound(), node(), attachment())
+    world.driver.publish = [Answer(StatusCode.INTERNAL, "no")] * 99
+    await world.run(75)
+    text = f"{INTERNAL}no (not attached since {CREATED}, 8 attempts)"
+    assert world.status["attachError"]["message"] == text
+
+
 @pytest.mark.parity("A-LATE-01", "A-LATE-02")
 async def test_timeout_is_told_once_on_the_attachment_and_on_its_claim(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)

@@ -135,7 +135,7 @@ async def test_claim_keeps_its_node_and_is_tried_again(
         await asyncio.sleep(0.5)
         assert world.warnings() == [PREFIX + text]
         await asyncio.sleep(8)
-        assert world.warnings()[-1].startswith(f"{PREFIX}{text} (first: {PREFIX}{text}; ")
+        assert world.warnings()[-1].startswith(f"{PREFIX}{text} (4 attempts since ")
         assert world.numbers.total(OUTCOMES, "provision", "no_change") >= 3
         assert (selected_node(world), world.calls()) == (node, [])
         mend(world)

@@ -377,6 +377,9 @@ def test_history_follows_from_the_second_failure_on() -> None:
     )
     long = replace(later, first_failure="x" * 1000)
     assert len(with_history("Aborted", long)) < 400
+    assert with_history("disk full", later) == "disk full (4 attempts since 2026-11-21T19:41:29Z; next in about 8s)"
+    assert with_history("a", later, "a").startswith("a (4 attempts since ")
+    assert with_history("disk full", later, "a").startswith("disk full (first: a; 4 attempts since ")
     # An Event takes 1,024 bytes: the end of a long error goes, what is appended stays.
     told = with_history("ü" * 1000, later, "no space")
     assert len(told.encode()) in (1023, 1024)

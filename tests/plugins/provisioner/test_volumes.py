@@ -134,7 +134,7 @@ async def test_failed_delete_keeps_the_pv_and_is_told_and_repeated(code: str) ->
         await asyncio.sleep(5)
     assert world.api.count("persistentvolumes") == 0
     assert len(world.calls("DeleteVolume")) == 3
-    assert "; 2 attempts since 2026-11-21T12:00:00Z; next in about 2s)" in world.warnings()[0]
+    assert "desc = no (2 attempts since 2026-11-21T12:00:00Z; next in about 2s)" in world.warnings()[0]
     assert world.numbers.total("controller_persistentvolume_delete_failed_total", "") == 2
     assert world.numbers.total("controller_persistentvolume_delete_total", "") == 1
 
