@@ -7,6 +7,7 @@ The defaults are those of `csisidecar run`; the Go sidecars' own are set by the 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -16,9 +17,47 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+LEAST_RETRY_S = 0.001
+"""The shortest pause after a failure."""
+LEAST_INTERVAL_S = 0.1
+"""The shortest pause between two rounds that ask the driver or the API server for everything."""
+
+_LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+_NAMESPACE = re.compile(_LABEL)
+_OBJECT = re.compile(rf"{_LABEL}(\.{_LABEL})*")
+
+
 def _positive(value: float, flag: str, why: str) -> None:
     if not value > 0:
         raise ConfigError(f"--{flag}={value:g} cannot work: {why}; give a value above 0")
+
+
+def _above_zero(value_s: float, flag: str, why: str) -> None:
+    if not value_s > 0:
+        raise ConfigError(f"--{flag}={_shown(value_s)} cannot work: {why}; give a value above 0")
+
+
+def _at_least(least_s: float, value_s: float, flag: str, why: str) -> None:
+    if not value_s >= least_s:
+        raise ConfigError(f"--{flag}={_shown(value_s)} cannot work: {why}; give at least {_shown(least_s)}")
+
+
+def _shown(seconds: float) -> str:
+    """A duration as the flags take it."""
+    for unit, size in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
+        if abs(seconds) >= size:
+            return f"{seconds / size:g}{unit}"
+    return f"{seconds / 1e-9:g}ns" if seconds else "0s"
+
+
+def _check_name(variable: str, value: str, pod_field: str, *, is_namespace: bool = False) -> None:
+    """Refuse what the API server can know nobody by. Source: Kubernetes, "Object Names and IDs"."""
+    pattern, length = (_NAMESPACE, 63) if is_namespace else (_OBJECT, 253)
+    if len(value) > length or not pattern.fullmatch(value):
+        raise ConfigError(
+            f"{variable}={value!r} can be no name: take it from the pod's field {pod_field};"
+            f" names have a-z, 0-9, dashes{'' if is_namespace else ', dots'} and at most {length} characters"
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,7 +91,7 @@ class LeaseConfig:
             (self.renew_deadline_s, "leader-election-renew-deadline"),
             (self.retry_period_s, "leader-election-retry-period"),
         ):
-            _positive(value, flag, "leader election needs time to pass")
+            _above_zero(value, flag, "leader election needs time to pass")
         if self.lease_duration_s < 1:
             raise ConfigError(
                 f"--leader-election-lease-duration={self.lease_duration_s:g}s must be at least 1s:"
@@ -118,10 +157,13 @@ class PluginSettings:
     """``--plugin-option NAME.KEY=VALUE`` for a third party's plugin: KEY → VALUE."""
 
     def __post_init__(self) -> None:
-        _positive(self.timeout_s, "timeout", "every CSI call would fail at once")
+        _above_zero(self.timeout_s, "timeout", "every CSI call would fail at once")
         _positive(self.worker_threads, "worker-threads", "nothing would ever be processed")
-        _positive(self.retry_interval_start_s, "retry-interval-start", "failed work would be repeated without a pause")
-        _positive(self.retry_interval_max_s, "retry-interval-max", "failed work would be repeated without a pause")
+        for value_s, flag in (
+            (self.retry_interval_start_s, "retry-interval-start"),
+            (self.retry_interval_max_s, "retry-interval-max"),
+        ):
+            _at_least(LEAST_RETRY_S, value_s, flag, "failed work would be repeated without a pause")
         if self.resync_s < 0:
             raise ConfigError(f"--resync={self.resync_s:g}s must not be negative; 0 turns it off")
 
@@ -142,7 +184,9 @@ class AttacherSettings(PluginSettings):
 
     def __post_init__(self) -> None:
         PluginSettings.__post_init__(self)
-        _positive(self.reconcile_sync_s, "reconcile-sync", "ListVolumes would be called without a pause")
+        _at_least(
+            LEAST_INTERVAL_S, self.reconcile_sync_s, "reconcile-sync", "ListVolumes would be called without a pause"
+        )
         if not 0 <= self.max_entries < 2**31:
             raise ConfigError(f"--max-entries={self.max_entries} must be from 0 to 2147483647")
         if self.volume_attachment_timeout_s < 0:
@@ -174,7 +218,17 @@ class CapacitySettings:
 
     def __post_init__(self) -> None:
         _positive(self.threads, "capacity-threads", "nothing would ever be published")
-        _positive(self.poll_interval_s, "capacity-poll-interval", "the driver would be asked without a pause")
+        _at_least(
+            LEAST_INTERVAL_S,
+            self.poll_interval_s,
+            "capacity-poll-interval",
+            "the driver would be asked without a pause",
+        )
+        # Missing ones are refused where the driver is known, with the level that asks for them.
+        if self.namespace:
+            _check_name("NAMESPACE", self.namespace, "metadata.namespace", is_namespace=True)
+        if self.pod_name:
+            _check_name("POD_NAME", self.pod_name, "metadata.name")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -195,8 +249,13 @@ class NodeSettings:
     def __post_init__(self) -> None:
         if not self.name:
             raise ConfigError("--node-deployment needs the variable NODE_NAME")
-        if self.base_delay_s < 0 or self.max_delay_s < 0:
-            raise ConfigError("--node-deployment-base-delay and --node-deployment-max-delay must not be negative")
+        _check_name("NODE_NAME", self.name, "spec.nodeName")
+        for value_s, flag in (
+            (self.base_delay_s, "node-deployment-base-delay"),
+            (self.max_delay_s, "node-deployment-max-delay"),
+        ):
+            if value_s < 0:
+                raise ConfigError(f"--{flag}={_shown(value_s)} must not be negative")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -250,6 +309,13 @@ class ProvisionerSettings(PluginSettings):
                 " give 1 to 32, or -1 for all"
             )
         _positive(self.cloning_protection_threads, "cloning-protection-threads", "no finalizer would ever be removed")
+        if self.snapshot_orphan_sweep_interval_s > 0:
+            _at_least(
+                LEAST_INTERVAL_S,
+                self.snapshot_orphan_sweep_interval_s,
+                "snapshot-orphan-sweep-interval",
+                "snapshots would be listed without a pause",
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

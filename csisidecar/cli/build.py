@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 _NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
+_OF_CAPACITY = ("capacity-", "kube-api-capacity-")
+_OF_NODE_DEPLOYMENT = ("node-deployment-",)
+
 _REPLACED_BY = {"metrics-addr": ("http-endpoint", "metrics-address"), "health-addr": ("http-endpoint",)}
 """Flag with a default listener → flags that take the default away."""
 
@@ -123,7 +126,7 @@ def build(values: Values, running: Sequence[str], outside: Surroundings) -> Laun
     kube, kube_notices = _kube(values, running, outside)
     settings = {mode: _settings(values, mode, options.get(mode, {}), outside) for mode in running}
     hosting = {mode: _hosting(values, mode, node_deployment=node_deployment) for mode in running}
-    notices = [*notices, *kube_notices, *_resync_notices(values, running)]
+    notices = [*notices, *kube_notices, *_resync_notices(values, running), *_idle_notices(values)]
     if node_deployment and hosting["provisioner"].lease.enabled:
         notices.append(
             Notice(
@@ -268,18 +271,27 @@ def _lease(values: Values, mode: str, *, node_deployment: bool) -> LeaseConfig:
 
 def _rate(values: Values, mode: str) -> RateConfig:
     """Request ceiling of one mode."""
-    return _rate_of(values.get("kube-api-qps", mode), values.get("kube-api-burst", mode))
+    return _rate_of(values, "kube-api", mode)
 
 
-def _rate_of(qps: float, burst: int) -> RateConfig:
-    """A ceiling; 0 asks for client-go's own default of 5 and 10, a negative one for none.
+def _rate_of(values: Values, lane: str, mode: str = "") -> RateConfig:
+    """The ceiling that the two flags of `lane` say; 0 asks for client-go's own default of 5 and 10, below is none.
+
+    Raises:
+        ConfigError: a ceiling lets nothing through.
 
     Source: client-go `rest/config.go`, DefaultQPS and DefaultBurst.
     """
+    qps: float = values.get(f"{lane}-qps", mode)
+    burst: int = values.get(f"{lane}-burst", mode)
     if qps < 0:
         return RateConfig()
     if qps == 0:
         return RateConfig(qps=5.0, burst=burst if burst > 0 else 10)
+    if burst <= 0:
+        ceiling, size = (values.spelled(f"{lane}-{half}", mode) for half in ("qps", "burst"))
+        is_default = "" if values.is_given(f"{lane}-qps", mode) else ", its default,"
+        raise ConfigError(f"--{size}={burst} must be above 0 when --{ceiling}={qps:g}{is_default} limits")
     return RateConfig(qps=qps, burst=burst)
 
 
@@ -305,13 +317,17 @@ def _capacity(values: Values, outside: Surroundings) -> CapacitySettings | None:
         return None
     namespace, pod_name = outside.env.get("NAMESPACE", ""), outside.env.get("POD_NAME", "")
     level: int = values.get("capacity-ownerref-level")
+    missing = []
     if not namespace:
-        raise SettingError("--enable-capacity needs the variable NAMESPACE", provisioner=FATAL)
+        missing.append("NAMESPACE (from the pod's field metadata.namespace)")
     if level >= 0 and not pod_name:
-        raise SettingError(
-            f"--capacity-ownerref-level={level} needs the variable POD_NAME; give -1 for objects without an owner",
-            provisioner=FATAL,
+        missing.append(
+            f"POD_NAME (from metadata.name; --capacity-ownerref-level={level} asks for it, -1 for objects without an"
+            " owner does not)"
         )
+    if missing:
+        variables = "variable" if len(missing) == 1 else "variables"
+        raise SettingError(f"--enable-capacity needs the {variables} {' and '.join(missing)}", provisioner=FATAL)
     return CapacitySettings(
         namespace=namespace,
         pod_name=pod_name,
@@ -319,7 +335,7 @@ def _capacity(values: Values, outside: Surroundings) -> CapacitySettings | None:
         threads=values.get("capacity-threads"),
         poll_interval_s=values.get("capacity-poll-interval"),
         for_immediate_binding=values.get("capacity-for-immediate-binding"),
-        rate=_rate_of(values.get("kube-api-capacity-qps"), values.get("kube-api-capacity-burst")),
+        rate=_rate_of(values, "kube-api-capacity"),
     )
 
 
@@ -371,3 +387,26 @@ def _resync_notices(values: Values, running: Sequence[str]) -> list[Notice]:
         for mode in running
         if 0 < values.get("resync", mode) < 1
     ]
+
+
+def _idle_notices(values: Values) -> list[Notice]:
+    """Flags that change nothing because of another one."""
+    found = []
+    for main, parts in (("enable-capacity", _OF_CAPACITY), ("node-deployment", _OF_NODE_DEPLOYMENT)):
+        idle = [f"--{name}" for name in values.given if name.startswith(parts)]
+        if idle and not values.get(main):
+            found.append(
+                Notice(
+                    message="Flags without effect, another one is missing",
+                    fields={"flags": " ".join(idle), "missing": f"--{main}"},
+                )
+            )
+    base_s, max_s = values.get("node-deployment-base-delay"), values.get("node-deployment-max-delay")
+    if values.get("node-deployment") and base_s > max_s:
+        found.append(
+            Notice(
+                message="--node-deployment-base-delay is above the max: nodes often compete without any pause",
+                fields={"base_s": base_s, "max_s": max_s},
+            )
+        )
+    return found

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from csisidecar.cli.flags import FLAGS, GROUPS, RETIRED, Flag, Scope, State
-from csisidecar.cli.helptext import shown, signature
+from csisidecar.cli.helptext import VARIABLES, shown, signature
 
 PAGE = Path(__file__).parents[2] / "docs" / "flags.md"
 
@@ -28,11 +28,9 @@ the flags. Durations are Go's (`500ms`, `1m30s`); whole numbers may be written `
 holds for that one, and wins over the plain flag. Every other flag belongs to the process, or to the one mode
 named; a flag of a mode that does not run is refused.
 
-**Variables.** `csisidecar run` reads `CSI_ENDPOINT` when there is no `--csi-address`, and `KUBE_CONFIG_PATH` when there
-is no `--kubeconfig`; the drop-in commands read neither. Where the provisioner runs, `KUBECONFIG` wins over
-`--kubeconfig`, with a warning when they differ; elsewhere `csisidecar run` takes it as the last resort, and
-`csi-attacher` does not read it. `POD_NAMESPACE` is the namespace of a Lease that has none; `NODE_NAME` is needed with
-`--node-deployment`. `CSISIDECAR_UVLOOP=1` runs on uvloop when it is installed.
+**Variables.** What is read from the environment:
+
+{variables}
 
 **States.** *Not built yet*: accepted, named in a warning, without effect in this version. *No effect*: accepted, as it
 speaks about Go's runtime or something that is always so.
@@ -41,7 +39,8 @@ speaks about Go's runtime or something that is always so.
 
 def page() -> str:
     """The text of docs/flags.md."""
-    parts = [_HEAD]
+    rows = ["| variable | meaning |", "|---|---|", *(f"| `{name}` | {text} |" for name, text in VARIABLES.items())]
+    parts = [_HEAD.replace("{variables}", "\n".join(rows))]
     for group in GROUPS:
         flags = [flag for flag in FLAGS if flag.group == group]
         if group == RETIRED:

@@ -13,6 +13,22 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 WIDTH = 120
+
+VARIABLES: Mapping[str, str] = {
+    "CSI_ENDPOINT": "the driver's socket, without --csi-address; drop-in commands do not read it",
+    "KUBE_CONFIG_PATH": "a kubeconfig, without --kubeconfig; drop-in commands do not read it",
+    "KUBECONFIG": "a kubeconfig; wins, with a warning, over --kubeconfig for the provisioner, else run's last resort",
+    "NODE_NAME": "the Pod's node, needed with --node-deployment; from the Pod's field spec.nodeName",
+    "NAMESPACE": "where capacity objects go, needed with --enable-capacity; from metadata.namespace",
+    "POD_NAME": "this Pod, needed with --enable-capacity but for --capacity-ownerref-level=-1; from metadata.name",
+    "POD_NAMESPACE": "the namespace of a Lease that has none",
+    "CSISIDECAR_UVLOOP": "1: run on uvloop, when it is installed",
+}
+"""What is read from the environment."""
+_VARIABLES_OF_DROP_INS: Mapping[str, Sequence[str]] = {
+    "attacher": ("POD_NAMESPACE", "CSISIDECAR_UVLOOP"),
+    "provisioner": tuple(name for name in VARIABLES if name not in {"CSI_ENDPOINT", "KUBE_CONFIG_PATH"}),
+}
 _NAME = 44
 _USER = 46
 
@@ -67,6 +83,7 @@ def run_help() -> str:
         lines += ["", f"{group + ':':<{_NAME}}{'default':<{_USER}}with --defaults=upstream".rstrip()]
         for flag in flags:
             lines += _with_both_defaults(flag)
+    lines += ["", *_variables(VARIABLES)]
     lines += ["", *_retired()]
     return "\n".join(lines) + "\n"
 
@@ -81,8 +98,13 @@ def drop_in_help(command: str, mode: str) -> str:
             suffix = f" (default {default})" if default not in {"", "false"} else ""
             lines.append(f"  {signature(flag)}{suffix}")
             lines += _explained(flag)
+    lines += ["", *_variables(_VARIABLES_OF_DROP_INS[mode])]
     lines += ["", *_retired()]
     return "\n".join(lines) + "\n"
+
+
+def _variables(names: Iterable[str]) -> list[str]:
+    return ["Variables:", *(f"  {name:<20}{VARIABLES[name]}" for name in names)]
 
 
 def _of_drop_in(mode: str) -> Iterator[Flag]:

@@ -33,6 +33,8 @@ ROLES: tuple[Role, ...] = (*attacher.ROLES, *provisioner.ROLES, SECRETS_ROLE, LE
 _API = "rbac.authorization.k8s.io"
 _CORE = '""'
 _COMMAND_WIDTH = 112
+_CORE_ROLES = frozenset(BOTH)
+"""What each mode cannot do without; they are named as the modes."""
 _NAME = re.compile(r"[a-z]([-a-z0-9.]*[a-z0-9])?")
 _NO_WORDS = frozenset({"true", "false", "null", "yes", "no", "on", "off", "y", "n"})
 OWN = {"account": STRING, "namespace": STRING, "without": STRING}
@@ -90,7 +92,9 @@ def main(words: Sequence[str]) -> int:
         sys.stdout.write(_HELP + "\n".join(f"  {role.name:<19}{_when(role)}" for role in ROLES) + "\n")
         return OK
     try:
-        text = page(read(words))
+        wish = read(words)
+        _check_left_out(wish)
+        text = page(wish)
     except ConfigError as error:
         print(f"csisidecar rbac: {one_line(error)}", file=sys.stderr)
         return USAGE
@@ -107,11 +111,13 @@ def read(words: Sequence[str]) -> Wish:
     words = words[1:] if words[:1] == ["run"] else words
     parsed = parse(words, {**KINDS, **OWN})
     if parsed.notices:
-        raise UsageError("a word belongs to no flag; csisidecar rbac --help shows what may be there")
+        stray = parsed.notices[0].fields
+        raise UsageError(f"{stray['argument']!r} is an argument that belongs to no flag: {stray['hint']}")
     own = {name: parsed.values[name] for name in OWN if name in parsed.values}
     without = tuple(name for name in own.pop("without", "").split(",") if name)
     if unknown := set(without) - {role.name for role in ROLES}:
-        raise UsageError(f"--without: no role {', '.join(sorted(unknown))}")
+        known = ", ".join(role.name for role in ROLES)
+        raise UsageError(f"--without={','.join(without)}: no role {', '.join(sorted(unknown))}; the roles are: {known}")
     own = {name: _checked(name, value) for name, value in own.items()}
     return Wish(**own, without=without, words=tuple(_without_own(words)))
 
@@ -145,6 +151,20 @@ def roles_for(wish: Wish) -> tuple[Role, ...]:
         ConfigError: `run` would refuse the flags too.
     """
     return _roles_for(_launch(wish), wish)
+
+
+def _check_left_out(wish: Wish) -> None:
+    """Refuse to leave out what nothing works without, and what these flags do not ask for anyway.
+
+    Raises:
+        ConfigError: names the role, and those that can be left out.
+    """
+    found = [role.name for role in _roles_for(_launch(wish), replace(wish, without=()))]
+    can = [name for name in found if name not in _CORE_ROLES]
+    for name in wish.without:
+        if name not in can:
+            why = "nothing works without it" if name in found else "these flags do not ask for it"
+            raise UsageError(f"--without={name}: {why}; what can be left out here: {', '.join(can)}")
 
 
 def _launch(wish: Wish) -> build.Launch:

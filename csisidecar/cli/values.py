@@ -29,6 +29,10 @@ class Values:
         """Whether the command line has the flag, plainly or with the prefix of `mode`."""
         return name in self.given or (bool(mode) and f"{mode}-{name}" in self.given)
 
+    def spelled(self, name: str, mode: str = "") -> str:
+        """The flag as the command line has it: with the prefix of `mode`, if it was given so."""
+        return f"{mode}-{name}" if mode and f"{mode}-{name}" in self.given else name
+
     def get(self, name: str, mode: str = "") -> Any:
         """The value of the flag for `mode`: the prefixed flag, else the plain one, else the default."""
         prefixed = f"{mode}-{name}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,6 +15,8 @@ from csisidecar.errors import ConfigError
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+POD = {"NAMESPACE": "csi", "POD_NAME": "me"}
 
 
 def launch(*words: str, env: dict[str, str] | None = None, drop_in: bool = False, **outside: Any) -> Launch:
@@ -307,6 +310,8 @@ def test_the_rest_of_the_process() -> None:
         (["--timeout=-1s"], 1, 255),
         (["--worker-threads=0"], 1, 255),
         (["--retry-interval-start=0"], 1, 255),
+        (["--retry-interval-max=1ms", "--retry-interval-start=1ns"], 1, 255),
+        (["--retry-interval-max=999us"], 1, 255),
         (["--resync=-1s"], 1, 255),
         (["--shutdown-grace=-1s"], 1, 255),
     ],
@@ -332,8 +337,40 @@ def test_impossible_volume_names_are_refused(flag: str) -> None:
 
 
 def test_a_comparison_without_a_pause_is_refused() -> None:
-    with pytest.raises(ConfigError, match="--reconcile-sync"):
-        launch("--mode=attacher", "--reconcile-sync=0")
+    for value in ("0", "1ns", "99ms"):
+        with pytest.raises(ConfigError, match="--reconcile-sync"):
+            launch("--mode=attacher", f"--reconcile-sync={value}")
+
+
+@pytest.mark.parametrize(
+    ("flag", "said"),
+    [
+        ("--snapshot-orphan-sweep-interval=1ns", "--snapshot-orphan-sweep-interval=1ns cannot"),
+        ("--snapshot-orphan-sweep-interval=99ms", "give at least 100ms"),
+        ("--capacity-poll-interval=1ns", "--capacity-poll-interval=1ns cannot"),
+        ("--capacity-poll-interval=-1s", "--capacity-poll-interval=-1s cannot"),
+        ("--capacity-poll-interval=0", "--capacity-poll-interval=0s cannot"),
+        ("--retry-interval-start=10us", "--retry-interval-start=10us cannot"),
+        ("--retry-interval-start=1ns", "give at least 1ms"),
+    ],
+)
+def test_pauses_so_short_that_they_are_none_are_refused(flag: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        launch("--mode=provisioner", "--enable-capacity", flag, env=POD)
+
+
+@pytest.mark.parametrize(
+    "flag",
+    [
+        "--snapshot-orphan-sweep-interval=0",
+        "--snapshot-orphan-sweep-interval=-1s",
+        "--snapshot-orphan-sweep-interval=100ms",
+        "--capacity-poll-interval=100ms",
+        "--retry-interval-start=1ms",
+    ],
+)
+def test_short_pauses_are_taken(flag: str) -> None:
+    assert launch("--mode=provisioner", "--enable-capacity", flag, env=POD).notices == ()
 
 
 @pytest.mark.parity("T-NODE-15")
@@ -342,6 +379,46 @@ def test_node_deployment_needs_its_node(env: dict[str, str]) -> None:
     with pytest.raises(ConfigError, match=r"NODE_NAME: .*spec\.nodeName") as caught:
         launch("--mode=provisioner", "--node-deployment", env=env)
     assert code_for(caught.value, ("provisioner",)) == 255
+
+
+@pytest.mark.parametrize("name", ["  ", "Bad/Name", "n1\n", "-n", "n" * 254])
+def test_node_name_that_can_be_none_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"NODE_NAME=.*spec\.nodeName") as caught:
+        launch("--mode=provisioner", "--node-deployment", env={"NODE_NAME": name})
+    assert code_for(caught.value, ("provisioner",)) == 255
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--node-deployment-base-delay=-3s"], "--node-deployment-base-delay=-3s must not be negative"),
+        (["--node-deployment-max-delay=-1m"], "--node-deployment-max-delay=-60s must not be negative"),
+    ],
+)
+def test_negative_delay_is_quoted(flags: list[str], told: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{re.escape(told)}$"):
+        launch("--mode=provisioner", "--node-deployment", *flags, env={"NODE_NAME": "n1"})
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--capacity-threads=2", "--kube-api-capacity-qps=3"], "--capacity-threads --kube-api-capacity-qps"),
+        (["--enable-capacity=false", "--capacity-poll-interval=1m"], "--capacity-poll-interval"),
+        (["--node-deployment-max-delay=1m"], "--node-deployment-max-delay"),
+    ],
+)
+def test_flags_without_their_main_flag_are_told(words: list[str], told: str) -> None:
+    (notice,) = launch("--mode=provisioner", *words).notices
+    assert notice.message == "Flags without effect, another one is missing"
+    assert notice.fields["flags"] == told
+
+
+def test_base_delay_above_the_max_is_told() -> None:
+    flags = ("--node-deployment", "--node-deployment-base-delay=2m")
+    (notice,) = launch("--mode=provisioner", *flags, env={"NODE_NAME": "n1"}).notices
+    assert "is above the max" in notice.message
+    assert launch("--mode=provisioner", "--node-deployment", env={"NODE_NAME": "n1"}).notices == ()
 
 
 @pytest.mark.parity("R-FLAG-11")
@@ -371,6 +448,44 @@ def test_capacity_needs_to_know_its_pod(missing: str) -> None:
     with pytest.raises(ConfigError, match=missing) as caught:
         launch("--mode=provisioner", "--enable-capacity", env=env)
     assert code_for(caught.value, ("provisioner",)) == 255
+
+
+@pytest.mark.parametrize(
+    ("env", "told"),
+    [
+        ({}, r"NAMESPACE \(.*metadata\.namespace\) and POD_NAME \(.*metadata\.name;"),
+        ({"NAMESPACE": "a/b", "POD_NAME": "me"}, r"NAMESPACE='a/b' can be no name: .*metadata\.namespace"),
+        ({"NAMESPACE": "a.b", "POD_NAME": "me"}, r"NAMESPACE='a\.b' can be no name"),
+        ({"NAMESPACE": " ", "POD_NAME": "me"}, r"NAMESPACE=' ' can be no name"),
+        ({"NAMESPACE": "csi", "POD_NAME": "Me"}, r"POD_NAME='Me' can be no name: .*metadata\.name"),
+    ],
+)
+def test_what_the_pod_says_about_itself_is_checked_at_once(env: dict[str, str], told: str) -> None:
+    with pytest.raises(ConfigError, match=told) as caught:
+        launch("--mode=provisioner", "--enable-capacity", env=env)
+    assert code_for(caught.value, ("provisioner",)) == 255
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (
+            ["--kube-api-capacity-burst=0"],
+            "--kube-api-capacity-burst=0 must be above 0 when --kube-api-capacity-qps=1,",
+        ),
+        (
+            ["--kube-api-capacity-qps=7", "--kube-api-capacity-burst=-1"],
+            "--kube-api-capacity-burst=-1 must be above 0 when --kube-api-capacity-qps=7 limits",
+        ),
+        (
+            ["--provisioner-kube-api-qps=7", "--kube-api-burst=0"],
+            "--kube-api-burst=0 must be above 0 when --provisioner-kube-api-qps=7 limits",
+        ),
+    ],
+)
+def test_ceiling_that_lets_nothing_through_names_the_flags_that_were_given(words: list[str], told: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{re.escape(told)}"):
+        launch("--mode=provisioner", "--enable-capacity", *words, env=POD)
 
 
 def test_capacity_has_a_ceiling_of_its_own() -> None:

@@ -33,6 +33,25 @@ def test_help_fits_120_columns_of_ascii(text: str) -> None:
     assert not re.search(r" $", text, re.MULTILINE)
 
 
+@pytest.mark.parametrize(
+    ("text", "variables"),
+    [
+        (helptext.run_help(), set(helptext.VARIABLES)),
+        (flags_page.page(), set(helptext.VARIABLES)),
+        (helptext.drop_in_help("/csi-attacher", "attacher"), {"POD_NAMESPACE"}),
+        (
+            helptext.drop_in_help("/csi-provisioner", "provisioner"),
+            {"NAMESPACE", "POD_NAME", "NODE_NAME", "KUBECONFIG"},
+        ),
+    ],
+    ids=["run", "page", "csi-attacher", "csi-provisioner"],
+)
+def test_help_names_the_variables(text: str, variables: set[str]) -> None:
+    named = {name for name in helptext.VARIABLES if re.search(rf"^(  |\| `){name}[ `]", text, re.MULTILINE)}
+    assert variables <= named
+    assert ("CSI_ENDPOINT" in named) == ("CSI_ENDPOINT" in variables)
+
+
 def test_run_help_names_every_flag_and_group() -> None:
     text = helptext.run_help()
     for flag in FLAGS:

@@ -122,7 +122,14 @@ def test_first_lines_are_a_command_that_prints_the_same(capsys: pytest.CaptureFi
     [
         ([], "--mode is missing"),
         (["--mode=provisioner", "--nope"], "--nope"),
-        (["--mode=provisioner", "nope"], "belongs to no flag"),
+        (["--mode=provisioner", "nope"], "'nope' is an argument that belongs to no flag"),
+        (["--mode=provisioner", "--without=nope"], "the roles are: attacher, provisioner, attached, "),
+        (
+            ["--mode=provisioner", "--without=provisioner"],
+            "nothing works without it; what can be left out here: attached,",
+        ),
+        (["--mode=provisioner", "--without=grants"], "these flags do not ask for it; what can be left out"),
+        (["--mode=provisioner", CAPACITY, "--capacity-poll-interval=-1s"], "--capacity-poll-interval=-1s cannot"),
         (["--mode=provisioner", "--without=places,nope"], "no role nope"),
         (["--mode=attacher", CAPACITY], "does not run"),
         (["--mode=provisioner", "--account=null"], "--account='null'"),

@@ -130,10 +130,13 @@ def build_capacity(
 
 def _check(ctx: PluginContext, settings: CapacitySettings) -> None:
     if not settings.namespace:
-        raise ConfigError("--enable-capacity needs the variable NAMESPACE: the objects go there")
+        raise ConfigError(
+            "--enable-capacity needs the variable NAMESPACE, the pod's field metadata.namespace: the objects go there"
+        )
     if settings.ownerref_level >= 0 and not settings.pod_name:
         raise ConfigError(
-            f"--capacity-ownerref-level={settings.ownerref_level} needs the variable POD_NAME;"
+            f"--capacity-ownerref-level={settings.ownerref_level} needs the variable POD_NAME, the pod's"
+            " field metadata.name;"
             " give -1 for objects without an owner"
         )
     if not ctx.driver.has_controller("GET_CAPACITY"):

@@ -112,7 +112,7 @@ class RoomReconciler:
         rooms = self._catalog.rooms_of(item)
         if not rooms:
             body = self._build(item, answer, owner)
-            made = await self._kube.create(CSI_STORAGE_CAPACITIES, body, namespace=self._namespace)
+            made = await self._create(body)
             self._rivals.has(item, str(made["metadata"].get("uid") or ""))
         elif not says(rooms[0], answer, owner):
             await self._update(rooms[0], answer, owner)
@@ -187,6 +187,16 @@ class RoomReconciler:
         }
         _set_amounts(body, answer)
         return body
+
+    async def _create(self, body: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return await self._kube.create(CSI_STORAGE_CAPACITIES, body, namespace=self._namespace)
+        except NotFoundError as error:
+            # The kind is there, as it is watched; what else a create can miss is the namespace.
+            raise UnusableObjectError(
+                f"CSIStorageCapacity cannot be made in namespace {self._namespace!r}: {error}; the variable NAMESPACE"
+                " must name the Pod's own, from its field metadata.namespace"
+            ) from error
 
     async def _update(self, room: Room, answer: GetCapacityResponse, owner: Owner) -> None:
         live = await self._kube.get(CSI_STORAGE_CAPACITIES, room.name, namespace=self._namespace)

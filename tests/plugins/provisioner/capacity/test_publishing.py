@@ -183,6 +183,18 @@ async def test_refused_write_is_tried_again(verb: str, status: int) -> None:
     assert rooms(world) == ({} if verb == "delete" else {("fast", "zone=a"): "1Gi"})
 
 
+async def test_namespace_that_is_not_there_names_its_variable(caplog: pytest.LogCaptureFixture) -> None:
+    world = room_world(zones="a")
+    add_node(world, "n1", zone="a")
+    world.add_class(**LATE)
+    world.refuse("create", "csistoragecapacities", 404, 'namespaces "team" not found')
+    await world.run(seconds=15)
+    (told,) = (record for record in caplog.records if record.message == "attempt failed")
+    text = getattr(told, "error", "")
+    assert all(each in text for each in ('namespaces "team" not found', "variable NAMESPACE", "metadata.namespace"))
+    assert rooms(world) == {("fast", "zone=a"): "100Gi"}
+
+
 @pytest.mark.parity("T-ROOM-09")
 @pytest.mark.parametrize("wanted", [False, True])
 async def test_classes_that_bind_at_once_count_only_if_asked_for(wanted: bool) -> None:
