@@ -30,6 +30,8 @@ class CreatedVolume:
     handle: str
     body: dict[str, Any]
     """The PV to create."""
+    elsewhere: str = ""
+    """Where it is and where it was asked for, if the driver made it somewhere else."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,6 +60,10 @@ class Memory:
     """Claims that wait for a volume → when they were first looked at, RFC 3339."""
     volumes_seen: dict[str, str] = field(default_factory=dict)
     """PV name → when its deletion was first looked at, RFC 3339."""
+    told_claims: set[str] = field(default_factory=set)
+    """UIDs of deleted claims of which was told that a clone holds them."""
+    told_snapshots: set[str] = field(default_factory=set)
+    """UIDs of deleted snapshots of which was told that a claim holds them."""
     waits: Waits = field(default_factory=Waits)
     """What claims without a volume were judged by."""
     _slowed: dict[str, _Slowed] = field(default_factory=dict)

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from csisidecar.errors import ConflictError, ForbiddenError, KubeError, NotFoundError
-from csisidecar.kube import PERSISTENT_VOLUME_CLAIMS, VOLUME_SNAPSHOTS, ObjectKey
+from csisidecar.kube import PERSISTENT_VOLUME_CLAIMS, STORAGE_CLASSES, VOLUME_SNAPSHOTS, ObjectKey, StorageClass
 from csisidecar.plugins.provisioner import names
-from csisidecar.plugins.provisioner.outcome import Outcome, ProvisionError
-from csisidecar.runtime import DONE, Controller, every, on_mapped, on_self
+from csisidecar.plugins.provisioner.held import HeldSources, name_all
+from csisidecar.plugins.provisioner.history import short_duration
+from csisidecar.plugins.provisioner.waits import LOOK_AGAIN_S
+from csisidecar.runtime import DONE, Controller, Regarding, Result, every, on_mapped, on_self
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from csisidecar.kube import Claim, KubeClient, ObjectRef
     from csisidecar.plugin import PluginContext
     from csisidecar.plugins.provisioner.memory import Memory
-    from csisidecar.runtime import Result, Store
+    from csisidecar.runtime import Store
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +39,7 @@ BY_RESTORED_SNAPSHOT = "by restored snapshot"
 
 _SNAPSHOT_GROUP = "snapshot.storage.k8s.io"
 _SWEEP = "sweep"
+_CONFLICT_PAUSE_S = 1.0
 
 
 def unprotecting_controllers(
@@ -47,14 +50,16 @@ def unprotecting_controllers(
     Source: external-provisioner `cmd/csi-provisioner/csi-provisioner.go`, main.
     """
     found: list[Controller[Any]] = []
+    classes = ctx.stores.get(STORAGE_CLASSES, StorageClass)
     if ctx.driver.has_controller("CLONE_VOLUME"):
         claims.add_index(BY_CLONE_SOURCE, _pending_source)
+        held = HeldSources(ctx, settings, classes, reason="WaitingForClone", told=memory.told_claims)
         found.append(
             Controller(
                 name="cloneprotection",
                 # The Go provisioner counts this queue together with the claims'.
                 queue_name="claims",
-                reconciler=CloneSourceReconciler(ctx.kube, memory, claims),
+                reconciler=CloneSourceReconciler(ctx.kube, memory, claims, held),
                 triggers=[
                     on_self(claims, when=lambda change: change.new is not None and _is_held(change.new)),
                     on_mapped(claims, _sources_of(claims), deletes=True),
@@ -66,10 +71,13 @@ def unprotecting_controllers(
         )
     if ctx.driver.has_controller("CREATE_DELETE_SNAPSHOT") and settings.snapshot_orphan_sweep_interval_s > 0:
         claims.add_index(BY_RESTORED_SNAPSHOT, _pending_snapshot)
+        held = HeldSources(ctx, settings, classes, reason="WaitingForRestore", told=memory.told_snapshots)
         found.append(
             Controller(
                 name="snapshotsweep",
-                reconciler=SnapshotSweeper(ctx.kube, memory, claims),
+                reconciler=SnapshotSweeper(
+                    ctx.kube, memory, claims, held, interval_s=settings.snapshot_orphan_sweep_interval_s
+                ),
                 triggers=[every(settings.snapshot_orphan_sweep_interval_s, lambda: (_SWEEP,))],
                 workers=1,
                 backoff=backoff,
@@ -118,34 +126,57 @@ class CloneSourceReconciler:
     """Key: a claim that may be the source of clones.
 
     Guarantees: our finalizer stays on a deleted claim while a clone of it waits for its volume, even one that was
-    deleted meanwhile and whose CreateVolume may still be running.
+    deleted meanwhile and whose CreateVolume may still be running. Waiting is no failure; an Event says it once.
 
     Source: external-provisioner `pkg/controller/clone_controller.go`.
     """
 
-    def __init__(self, kube: KubeClient, memory: Memory, claims: Store[Claim]) -> None:
+    def __init__(self, kube: KubeClient, memory: Memory, claims: Store[Claim], held: HeldSources) -> None:
         self._kube = kube
         self._memory = memory
         self._claims = claims
+        self._held = held
 
     async def reconcile(self, key: ObjectKey) -> Result:
         """Let the claim go if no clone needs it any more."""
         claim = self._claims.get(key)
         if claim is None or not _is_held(claim):
             return DONE
-        running = [plan.draft.claim for plan in self._memory.in_progress.values()]
-        for clone in (*self._claims.by_index(BY_CLONE_SOURCE, key), *running):
-            if find_clone_source(clone) == key:
-                raise ProvisionError(
-                    f"the claim is the source of clone {clone.key}, which has no volume yet", Outcome.NO_CHANGE
-                )
+        pending = self._claims.by_index(BY_CLONE_SOURCE, key)
+        plans = self._memory.in_progress.values()
+        running = [plan.draft.claim for plan in plans if find_clone_source(plan.draft.claim) == key]
+        if pending or running:
+            self._tell(claim, pending, running)
+            # A clone that changes wakes us; the end of a call for one that is gone changes nothing that is watched.
+            return Result.again(LOOK_AGAIN_S) if running else DONE
         try:
             live = await self._kube.get(PERSISTENT_VOLUME_CLAIMS, key.name, namespace=key.namespace)
             if live["metadata"].get("uid") == claim.uid and _take_off(live, names.CLONING_FINALIZER):
                 await self._kube.update(PERSISTENT_VOLUME_CLAIMS, live)
         except NotFoundError:
             pass
+        except ConflictError:
+            # The provisioners of other drivers take it off at the same moment.
+            return Result.again(_CONFLICT_PAUSE_S)
         return DONE
+
+    def _tell(self, claim: Claim, pending: Sequence[Claim], running: Sequence[Claim]) -> None:
+        calls = {clone.uid for clone in running}
+        ours = [clone for clone in pending if clone.uid in calls or self._held.is_ours_to_tell(clone, claim)]
+        gone = [clone for clone in running if not self._is_stored(clone)]
+        if ours:
+            text = f"Deletion waits for clone {name_all(ours)}, without a volume yet, to be Bound or deleted"
+        elif gone:
+            text = f"Deletion waits for the driver to finish the volume of clone {name_all(gone)}, deleted meanwhile"
+        else:
+            logger.debug("clones of other drivers hold a claim", extra={"claim": str(claim.key)})
+            return
+        self._held.forget_others({each.uid for each in self._claims.values() if _is_held(each)})
+        self._held.tell(Regarding.of(PERSISTENT_VOLUME_CLAIMS, claim), text)
+
+    def _is_stored(self, clone: Claim) -> bool:
+        stored = self._claims.get(clone.key)
+        return stored is not None and stored.uid == clone.uid
 
 
 class SnapshotSweeper:
@@ -158,21 +189,31 @@ class SnapshotSweeper:
     snapshots for this; a list at each sweep needs less and notices when the kind is installed later.
     """
 
-    def __init__(self, kube: KubeClient, memory: Memory, claims: Store[Claim]) -> None:
+    def __init__(
+        self, kube: KubeClient, memory: Memory, claims: Store[Claim], held: HeldSources, *, interval_s: float
+    ) -> None:
         self._kube = kube
         self._quiet = kube.derive(permissions=None)
         self._memory = memory
         self._claims = claims
+        self._held = held
+        self._interval_s = interval_s
         self._told = ""
 
     async def reconcile(self, key: str) -> Result:
-        """Take our finalizer off every snapshot from which no claim is to be filled."""
+        """Take our finalizer off every snapshot from which no claim is to be filled; tell of deleted ones that stay."""
         del key
+        waiting: set[str] = set()
         try:
             async for snapshot in self._protected():
                 # No await between the look for claims and the write, which the server checks against what was read.
-                if not self._is_needed(_key_of(snapshot)):
+                claims = self._claims_to_fill(_key_of(snapshot))
+                if not claims:
                     await self._release(snapshot)
+                elif snapshot["metadata"].get("deletionTimestamp"):
+                    waiting.add(snapshot["metadata"]["uid"])
+                    self._tell(snapshot, claims)
+            self._held.forget_others(waiting)
         except (ForbiddenError, NotFoundError) as error:
             # Nobody has to grant this, and the kind need not be installed.
             self._tell_once(str(error))
@@ -191,11 +232,32 @@ class SnapshotSweeper:
             if not token:
                 return
 
-    def _is_needed(self, key: ObjectKey) -> bool:
-        """Whether a claim is to be filled from the snapshot, or a volume may be in the making from it."""
+    def _claims_to_fill(self, key: ObjectKey) -> Sequence[Claim]:
+        """Claims that are to be filled from the snapshot, or for which a volume may be in the making from it."""
         running = (plan.draft.claim for plan in self._memory.in_progress.values())
-        return bool(self._claims.by_index(BY_RESTORED_SNAPSHOT, key)) or any(
-            find_restored_snapshot(claim) == key for claim in running
+        return [
+            *self._claims.by_index(BY_RESTORED_SNAPSHOT, key),
+            *(claim for claim in running if find_restored_snapshot(claim) == key),
+        ]
+
+    def _tell(self, snapshot: dict[str, Any], claims: Sequence[Claim]) -> None:
+        calls = self._memory.in_progress
+        ours = [claim for claim in claims if claim.uid in calls or self._held.is_ours_to_tell(claim)]
+        if not ours:
+            return
+        meta = snapshot["metadata"]
+        source = Regarding(
+            kind=snapshot["kind"],
+            api_version=snapshot["apiVersion"],
+            namespace=meta["namespace"],
+            name=meta["name"],
+            uid=meta["uid"],
+            resource_version=meta["resourceVersion"],
+        )
+        self._held.tell(
+            source,
+            f"Deletion waits for claim {name_all(ours)}, to be filled from here and without a volume yet,"
+            f" to be Bound or deleted; looked at every {short_duration(self._interval_s)}",
         )
 
     async def _release(self, snapshot: dict[str, Any]) -> None:
