@@ -34,6 +34,7 @@ from csisidecar.plugins.provisioner.persistent_volume import build_persistent_vo
 from csisidecar.plugins.provisioner.planning import failing_as
 from csisidecar.plugins.provisioner.reschedule import give_up_node
 from csisidecar.plugins.provisioner.saving import BY_UID
+from csisidecar.plugins.provisioner.topology import find_elsewhere
 from csisidecar.runtime import DONE, Regarding, Result, current_attempt
 
 if TYPE_CHECKING:
@@ -177,7 +178,7 @@ class ClaimReconciler:
             return await self._provision(claim, storage_class, plan)
         except ProvisionError as error:
             self._record_failure(claim, error)
-            if error.outcome is Outcome.RESCHEDULE and await give_up_node(self._ctx.kube, claim):
+            if error.outcome is Outcome.RESCHEDULE and await give_up_node(self._ctx.kube, claim, str(error)):
                 self._memory.rest_claim(uid)
                 return DONE
             raise
@@ -255,6 +256,7 @@ class ClaimReconciler:
             plan=plan,
             handle=volume.volume_id,
             body=await self._build_body(plan, claim, volume, credentials),
+            elsewhere=find_elsewhere(plan.requirements, volume.accessible_topology),
         )
         # From here on the volume is the unsaved queue's to lose: an attempt that is cut now is taken up there.
         self._memory.unsaved[plan.draft.name] = created

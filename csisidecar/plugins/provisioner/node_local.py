@@ -24,7 +24,7 @@ from csisidecar.plugins.provisioner.history import with_history
 from csisidecar.plugins.provisioner.outcome import Outcome, ProvisionError
 from csisidecar.plugins.provisioner.planning import translate_class
 from csisidecar.plugins.provisioner.saving import BY_UID
-from csisidecar.plugins.provisioner.topology import TopologyError, find_requirements
+from csisidecar.plugins.provisioner.topology import find_requirements, is_too_much, may_be_on
 from csisidecar.runtime import DONE, Regarding, Result, current_attempt
 
 if TYPE_CHECKING:
@@ -65,7 +65,8 @@ def judge_owner(
 ) -> Whose:
     """Whose claim this is, as far as `node` is concerned.
 
-    That a class does not exist is everybody's to complain about; a claim that names none is nobody's.
+    That a class does not exist, or allows for more places than can be told, is everybody's to complain about whom it
+    concerns; a claim that names none is nobody's. No places are made for that: it is asked at each look at a claim.
     """
     selected = claim.annotations.get(names.SELECTED_NODE)
     if selected:
@@ -74,11 +75,12 @@ def judge_owner(
         return Whose.OURS if claim.class_name else Whose.ANOTHERS
     if storage_class.volume_binding_mode != "Immediate" or not node.immediate_binding:
         return Whose.ANOTHERS
-    if storage_class.allowed_topologies and cluster is not None:
-        try:
-            _requirements_here(claim, storage_class, node, cluster, settings)
-        except (TopologyError, UnusableObjectError):
+    allowed = storage_class.allowed_topologies
+    if allowed and cluster is not None:
+        if not may_be_on(cluster, node.name, allowed_topologies=allowed, strict=settings.strict_topology):
             return Whose.ANOTHERS
+        if is_too_much(allowed):
+            return Whose.OURS
     return Whose.FREE
 
 
@@ -88,6 +90,7 @@ def _requirements_here(
     return find_requirements(
         cluster,
         claim_name=claim.name,
+        class_name=storage_class.name,
         allowed_topologies=storage_class.allowed_topologies,
         selected_node=node.name,
         strict=settings.strict_topology,

@@ -21,9 +21,11 @@ from csisidecar.plugins.provisioner.create_request import (
 )
 from csisidecar.plugins.provisioner.credentials import fetch_credentials
 from csisidecar.plugins.provisioner.data_source import check_data_source, find_data_source, is_for_populator
+from csisidecar.plugins.provisioner.history import MESSAGE_BYTES
 from csisidecar.plugins.provisioner.outcome import Outcome, ProvisionError
 from csisidecar.plugins.provisioner.topology import TopologyError, find_requirements
 from csisidecar.plugins.provisioner.waits import Awaited
+from csisidecar.runtime import clip
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -41,6 +43,9 @@ if TYPE_CHECKING:
 
 BY_NAMESPACE = "by namespace"
 """Index of the store of ReferenceGrants."""
+
+HISTORY_BYTES = 160
+"""What is left free in an Event for how often and since when an attempt failed."""
 
 
 class Planner:
@@ -164,6 +169,7 @@ class Planner:
             return find_requirements(
                 self._cluster,
                 claim_name=claim.name,
+                class_name=storage_class.name,
                 allowed_topologies=storage_class.allowed_topologies,
                 selected_node=names.find_selected_node(claim),
                 strict=self._settings.strict_topology,
@@ -172,8 +178,15 @@ class Planner:
         except TopologyError as error:
             if error.is_node_gone:
                 raise ProvisionError(str(error), Outcome.RESCHEDULE) from error
-            text = f"error generating accessibility requirements: {error}"
-            raise ProvisionError(text, Outcome.NO_CHANGE) from error
+            raise ProvisionError(_text_of(error), Outcome.NO_CHANGE) from error
+
+
+def _text_of(error: TopologyError) -> str:
+    """The Go provisioner's text, and the advice behind it; of a text that is too long for both, the end goes."""
+    text, advice = f"error generating accessibility requirements: {error}", error.advice
+    if not advice:
+        return text
+    return f"{clip(text, MESSAGE_BYTES - HISTORY_BYTES - len(advice.encode()))}; {advice}"
 
 
 def translate_class(storage_class: StorageClass) -> StorageClass:

@@ -65,6 +65,11 @@ class VolumeSaver:
         logger.info(
             "volume provisioned", extra={"volume": name, "handle": created.handle, "claim": str(created.claim.key)}
         )
+        if created.elsewhere:
+            logger.warning(
+                "the driver made a volume outside of the places that it was asked for",
+                extra={"volume": name, "claim": str(created.claim.key), "places": created.elsewhere},
+            )
         claims = self._claims.by_index(BY_UID, uid)
         if not claims:
             self._memory.forget_claim(uid)
@@ -77,6 +82,14 @@ class VolumeSaver:
                 "ProvisioningSucceeded",
                 f"Successfully provisioned volume {name}",
             )
+            if created.elsewhere:
+                self._ctx.events.event(
+                    Regarding.of(PERSISTENT_VOLUME_CLAIMS, claim),
+                    "Warning",
+                    "VolumeElsewhere",
+                    f"The driver made volume {name} outside of the places that it was asked for; it can be used from"
+                    f" {created.elsewhere}",
+                )
 
     async def _give_up(self, created: CreatedVolume, existing: dict[str, Any], difference: str) -> None:
         name = created.plan.draft.name

@@ -29,6 +29,16 @@ _FNV_BASIS = 2166136261
 _FNV_PRIME = 16777619
 _MASK = 0xFFFFFFFF
 
+ALLOWED_TERMS_MAX = 2000
+"""Most terms that a class's `allowedTopologies` may multiply out to.
+
+Each is told to the driver twice, at some 30 µs: this many hold the event loop for about 70 ms, and with names of usual
+length make a request of 350 KB, where gRPC servers refuse more than 4 MiB.
+"""
+
+_COUNT_MAX = 10**12
+"""From here on nobody cares how many there are; a class of 1 MiB can have a number with thousands of digits."""
+
 _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?")
 
 
@@ -37,11 +47,13 @@ class TopologyError(UnusableObjectError):
 
     Attributes:
         is_node_gone: whether the selected node's CSINode does not exist, so that another node should be chosen.
+        advice: what to look at, to be told after the text, which is the Go provisioner's; empty: the text says all.
     """
 
-    def __init__(self, text: str, *, is_node_gone: bool = False) -> None:
+    def __init__(self, text: str, *, is_node_gone: bool = False, advice: str = "") -> None:
         super().__init__(text)
         self.is_node_gone = is_node_gone
+        self.advice = advice
 
 
 class Cluster(Protocol):
@@ -168,6 +180,64 @@ def flatten(allowed_topologies: Sequence[Mapping[str, Any]]) -> list[Term]:
     return terms
 
 
+def count_terms(allowed_topologies: Sequence[Mapping[str, Any]]) -> int:
+    """How many terms `flatten` would make, without making any; a trillion stands for more as well."""
+    count = 0
+    for selector in allowed_topologies:
+        product = 0
+        for expression in selector.get("matchLabelExpressions") or ():
+            product = min((product or 1) * len(expression.get("values") or ()), _COUNT_MAX)
+        count = min(count + product, _COUNT_MAX)
+    return count
+
+
+def is_too_much(allowed_topologies: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether these give more terms than a driver is told."""
+    return count_terms(allowed_topologies) > ALLOWED_TERMS_MAX
+
+
+def is_allowed(place: Term, allowed_topologies: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a term of `allowed_topologies` is a subset of `place`; none is made for that."""
+    found = dict(place)
+    for selector in allowed_topologies:
+        # None: there is no term so far.
+        fits: bool | None = None
+        for expression in selector.get("matchLabelExpressions") or ():
+            values = expression.get("values") or ()
+            if not values:
+                fits = None
+            elif fits is not False:
+                fits = found.get(str(expression.get("key", ""))) in [str(value) for value in values]
+        if fits:
+            return True
+    return False
+
+
+def may_be_on(cluster: Cluster, node: str, *, allowed_topologies: Sequence[Mapping[str, Any]], strict: bool) -> bool:
+    """Whether `find_requirements` would find what to say about a volume for `node`, however many terms there are."""
+    try:
+        place = _term_of_selected(cluster, node, _keys_of_selected(cluster, node))
+    except TopologyError:
+        return False
+    return is_allowed(place, allowed_topologies) or not (strict or count_terms(allowed_topologies))
+
+
+def find_elsewhere(requirements: Requirements | None, places: Sequence[Topology]) -> str:
+    """Where a volume is that is nowhere it was asked for, and where that was, in words; empty if it is there.
+
+    A place is where it was asked for if the keys that both have agree in value with one of the terms; whatever leaves
+    room for doubt, such as no common key or no place at all, counts as there.
+    """
+    asked = [dict(term) for term in requirements.requisite if term] if requirements is not None else []
+    answered = [place.segments for place in places]
+    for place in answered:
+        if any(all(term.get(key, value) == value for key, value in place.items()) for term in asked):
+            return ""
+    if not asked or not answered:
+        return ""
+    return f"{_few(answered)}, asked for was {_few(asked)}"
+
+
 def split_claim_name(name: str) -> tuple[str, int]:
     """The text whose hash spreads a claim, and its number: StatefulSet replicas share the one and count the other.
 
@@ -199,6 +269,7 @@ def find_requirements(
     cluster: Cluster,
     *,
     claim_name: str,
+    class_name: str,
     allowed_topologies: Sequence[Mapping[str, Any]] | None,
     selected_node: str,
     strict: bool,
@@ -209,13 +280,14 @@ def find_requirements(
     Args:
         cluster: the nodes.
         claim_name: spreads claims without a selected node.
+        class_name: for the text of errors.
         allowed_topologies: of the class.
         selected_node: empty when no node was selected.
         strict: whether a selected node means that node only.
         immediate: whether a claim without any restriction is told all places that there are.
 
     Raises:
-        TopologyError: a node that should tell does not.
+        TopologyError: a node that should tell does not, or the class says what cannot be told.
     """
     keys: Sequence[str] = ()
     selected: Term = ()
@@ -224,11 +296,11 @@ def find_requirements(
         keys = _keys_of_selected(cluster, selected_node)
         selected = _term_of_selected(cluster, selected_node, keys)
         if strict:
-            _check_allowed(selected_node, selected, allowed_topologies)
+            _check_allowed(selected_node, selected, class_name, allowed_topologies)
             terms = [selected]
     if not terms:
         if allowed_topologies:
-            terms = flatten(allowed_topologies)
+            terms = _expand(class_name, allowed_topologies)
         elif not selected_node and not immediate:
             return None
         else:
@@ -244,7 +316,8 @@ def find_requirements(
         if first < 0:
             raise TopologyError(
                 f'topology {_go_term(selected)} from selected node "{selected_node}" is not in requisite:'
-                f" {_go_list(map(_go_term, terms))}"
+                f" {_go_list(map(_go_term, terms))}",
+                advice=_from_class(class_name),
             )
     return Requirements(requisite=tuple(terms), preferred=tuple(terms[first:] + terms[:first]))
 
@@ -256,37 +329,65 @@ def _keys_of_selected(cluster: Cluster, node: str) -> Sequence[str]:
             f'failed to get selected CSINode {node}: csinode.storage.k8s.io "{node}" not found', is_node_gone=True
         )
     if not keys:
-        raise TopologyError(f"no topology key found for node {node}")
+        raise TopologyError(
+            f"no topology key found for node {node}",
+            advice="see that the driver's node plugin is registered there and names topology keys:"
+            f" kubectl get csinode {node} -o yaml",
+        )
     return keys
 
 
 def _term_of_selected(cluster: Cluster, node: str, keys: Sequence[str]) -> Term:
-    labels = cluster.find_labels(node) or {}
-    if any(key not in labels for key in keys):
+    stored = cluster.find_labels(node)
+    labels = stored or {}
+    missing = [key for key in keys if key not in labels]
+    if missing:
         shown = " ".join(f"{key}:{value}" for key, value in sorted(labels.items()))
         raise TopologyError(
             f"topology labels from selected node map[{shown}] does not match topology keys"
-            f" from CSINode {_go_list(keys)}"
+            f" from CSINode {_go_list(keys)}",
+            advice=f"Node {node} does not exist" if stored is None else f"Node {node} lacks {', '.join(missing)}",
         )
     return normalize({(key, labels[key]) for key in keys})
 
 
-def _check_allowed(node: str, selected: Term, allowed_topologies: Sequence[Mapping[str, Any]] | None) -> None:
-    if not allowed_topologies:
-        return
-    allowed = flatten(allowed_topologies)
-    if not any(is_subset(term, selected) for term in allowed):
+def _check_allowed(
+    node: str, selected: Term, class_name: str, allowed_topologies: Sequence[Mapping[str, Any]] | None
+) -> None:
+    if allowed_topologies and not is_allowed(selected, allowed_topologies):
+        allowed = _expand(class_name, allowed_topologies)
         raise TopologyError(
             f"selected node '\"{node}\"' topology '{_go_term(selected)}' is not in allowed topologies:"
-            f" {_go_list(map(_go_term, allowed))}"
+            f" {_go_list(map(_go_term, allowed))}",
+            advice=_from_class(class_name),
         )
+
+
+def _expand(class_name: str, allowed_topologies: Sequence[Mapping[str, Any]]) -> list[Term]:
+    if is_too_much(allowed_topologies):
+        count = count_terms(allowed_topologies)
+        more = " or more" if count == _COUNT_MAX else ""
+        raise TopologyError(
+            f"allowedTopologies of StorageClass {class_name} multiply out to {count}{more} places,"
+            f" and at most {ALLOWED_TERMS_MAX} are told to a driver:"
+            " delete the class and make it anew with fewer values or keys"
+        )
+    return flatten(allowed_topologies)
+
+
+def _from_class(class_name: str) -> str:
+    return f"allowedTopologies of StorageClass {class_name} leave that node out"
 
 
 def _pick_keys(cluster: Cluster) -> Sequence[str]:
     """The keys of any node that has some: nodes may disagree, and no node is better than another."""
     choices = [keys for keys in cluster.all_keys() if keys]
     if not choices:
-        raise TopologyError("no available topology found")
+        raise TopologyError(
+            "no available topology found",
+            advice="see that the driver's node plugin is registered on a node and names topology keys:"
+            " kubectl get csinodes -o yaml",
+        )
     return random.choice(choices)  # noqa: S311 - spreads volumes, guards nothing
 
 
@@ -303,6 +404,13 @@ def _aggregate(cluster: Cluster, keys: Sequence[str]) -> list[Term]:
 
 def _go_list(texts: Iterable[str]) -> str:
     return f"[{' '.join(texts)}]"
+
+
+def _few(places: Sequence[Mapping[str, str]], limit: int = 4) -> str:
+    """The first of them, and how many more there are."""
+    shown = [",".join(f"{key}={value}" for key, value in sorted(place.items())) for place in places[:limit]]
+    more = f" or one of {len(places) - limit} more" if len(places) > limit else ""
+    return f"{' or '.join(shown)}{more}"
 
 
 def _go_term(term: Term) -> str:

@@ -15,6 +15,8 @@ from tests.plugins.provisioner.world import DRIVER, World
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from csisidecar.plugins.provisioner.topology import Cluster
+
 SELECTED = "volume.kubernetes.io/selected-node"
 PLACES = frozenset({"CONTROLLER_SERVICE", "VOLUME_ACCESSIBILITY_CONSTRAINTS"})
 
@@ -63,7 +65,7 @@ def selector(**values: str) -> dict[str, Any]:
 
 
 def find(
-    cluster: Drawn,
+    cluster: Cluster,
     name: str = "claim",
     *,
     node: str = "",
@@ -75,6 +77,7 @@ def find(
     return find_requirements(
         cluster,
         claim_name=name,
+        class_name="fast",
         allowed_topologies=allowed,
         selected_node=node,
         strict=strict,

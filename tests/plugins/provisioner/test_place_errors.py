@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.looptime
 
 PREFIX = "error generating accessibility requirements: "
+REGISTERED = "see that the driver's node plugin is registered"
+LOOK_AT_N1 = f"{REGISTERED} there and names topology keys: kubectl get csinode n1 -o yaml"
+LOOK_AT_ALL = f"{REGISTERED} on a node and names topology keys: kubectl get csinodes -o yaml"
 OUTCOMES = "csi_sidecar_outcomes_total"
 CA = [selector(zone="c,a")]
 
@@ -48,7 +51,7 @@ def _unlabel_all(world: World) -> None:
         pytest.param(
             {"node": "n1"},
             lambda world: register(world, "n1", None),
-            "no topology key found for node n1",
+            f"no topology key found for node n1; {LOOK_AT_N1}",
             lambda world: register(world, "n1", ("zone",)),
             ("a b c", "b c a"),
             id="E2 not registered",
@@ -57,7 +60,7 @@ def _unlabel_all(world: World) -> None:
         pytest.param(
             {"node": "n1"},
             lambda world: register(world, "n1", ()),
-            "no topology key found for node n1",
+            f"no topology key found for node n1; {LOOK_AT_N1}",
             lambda world: register(world, "n1", ("zone",)),
             ("a b c", "b c a"),
             id="E2 no keys",
@@ -66,7 +69,8 @@ def _unlabel_all(world: World) -> None:
         pytest.param(
             {"node": "n1"},
             lambda world: world.api.delete("nodes", "n1"),
-            "topology labels from selected node map[] does not match topology keys from CSINode [zone]",
+            "topology labels from selected node map[] does not match topology keys from CSINode [zone];"
+            " Node n1 does not exist",
             lambda world: add_node(world, "n1", {"zone": "b"}),
             ("a b c", "b c a"),
             id="E3 no Node",
@@ -75,7 +79,8 @@ def _unlabel_all(world: World) -> None:
         pytest.param(
             {"node": "n1"},
             lambda world: label(world, "n1", {"other": "x"}),
-            "topology labels from selected node map[other:x] does not match topology keys from CSINode [zone]",
+            "topology labels from selected node map[other:x] does not match topology keys from CSINode [zone];"
+            " Node n1 lacks zone",
             lambda world: label(world, "n1", {"zone": "b"}),
             ("a b c", "b c a"),
             id="E3 no label",
@@ -84,7 +89,8 @@ def _unlabel_all(world: World) -> None:
         pytest.param(
             {"node": "n1", "allowed": CA, "strict": True},
             lambda _world: None,
-            "selected node '\"n1\"' topology '[{zone b}]' is not in allowed topologies: [[{zone c}] [{zone a}]]",
+            "selected node '\"n1\"' topology '[{zone b}]' is not in allowed topologies: [[{zone c}] [{zone a}]];"
+            " allowedTopologies of StorageClass fast leave that node out",
             lambda world: label(world, "n1", {"zone": "c"}),
             ("c", "c"),
             id="E4",
@@ -93,7 +99,7 @@ def _unlabel_all(world: World) -> None:
         pytest.param(
             {},
             _unregister_all,
-            "no available topology found",
+            f"no available topology found; {LOOK_AT_ALL}",
             lambda world: register(world, "n4", ("zone",)),
             ("a b c", "b c a"),
             id="E5",
@@ -111,7 +117,8 @@ def _unlabel_all(world: World) -> None:
         pytest.param(
             {"node": "n1", "allowed": CA},
             lambda _world: None,
-            'topology [{zone b}] from selected node "n1" is not in requisite: [[{zone a}] [{zone c}]]',
+            'topology [{zone b}] from selected node "n1" is not in requisite: [[{zone a}] [{zone c}]];'
+            " allowedTopologies of StorageClass fast leave that node out",
             lambda world: label(world, "n1", {"zone": "c"}),
             ("a c", "c a"),
             id="E7",

@@ -126,10 +126,12 @@ async def test_node_that_does_not_tell_its_place_yet_is_waited_for(what: str) ->
     world.add_class(**LATE)
     if what == "labels":
         world.api.edit("nodes", "n1", lambda obj: obj["metadata"].update(labels={"other": "x"}))
-        text = "topology labels from selected node map[other:x] does not match topology keys from CSINode [zone]"
+        text = "topology labels from selected node map[other:x] does not match topology keys from CSINode [zone];"
+        text += " Node n1 lacks zone"
     else:
         world.api.edit("csinodes", "n1", lambda obj: obj["spec"].update(drivers=[]))
-        text = "no topology key found for node n1"
+        text = "no topology key found for node n1; see that the driver's node plugin is registered there and names"
+        text += " topology keys: kubectl get csinode n1 -o yaml"
     world.add_claim(annotations={SELECTED: "n1"})
     async with world.running():
         await asyncio.sleep(0.5)

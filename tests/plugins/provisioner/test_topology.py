@@ -108,13 +108,20 @@ def test_expression_without_values_takes_back_what_came_before() -> None:
 def test_a_node_of_its_own_is_a_cluster() -> None:
     here = OneNode(name="n1", segments={"zone": "b", "rack": "r"})
     requirements = find_requirements(
-        here, claim_name="c", allowed_topologies=None, selected_node="n1", strict=False, immediate=False
+        here,
+        claim_name="c",
+        class_name="fast",
+        allowed_topologies=None,
+        selected_node="n1",
+        strict=False,
+        immediate=False,
     )
     assert shown(requirements) == ("r,b", "r,b")
     with pytest.raises(TopologyError, match="no topology key found for node n1"):
         find_requirements(
             OneNode(name="n1", segments={}),
             claim_name="c",
+            class_name="fast",
             allowed_topologies=None,
             selected_node="n1",
             strict=True,

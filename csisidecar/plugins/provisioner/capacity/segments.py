@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Protocol
 
 from csisidecar.plugins.provisioner.topology import Term, normalize
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from csisidecar.kube import CSINode, Node
     from csisidecar.runtime import Change, Store
+
+
+logger = logging.getLogger(__name__)
+
+_SHOWN_NODES = 10
 
 
 class Segments(Protocol):
@@ -41,7 +47,8 @@ class ClusterSegments:
     """The segments of all nodes on which the driver is registered.
 
     A node counts when its CSINode names the driver, and its Node has a label for each of the driver's keys; a driver
-    without keys gives the one empty segment, which is everywhere.
+    without keys gives the one empty segment, which is everywhere. Nodes without keys beside others with keys are a
+    mistake of the driver: room everywhere stands beside the room of each place then. This is warned of.
 
     Source: external-provisioner `pkg/capacity/topology/nodes.go`.
     """
@@ -51,6 +58,7 @@ class ClusterSegments:
         self._csi_nodes = csi_nodes
         self._nodes = nodes
         self._current: frozenset[Term] | None = None
+        self._told: Sequence[str] = ()
 
     @property
     def current(self) -> frozenset[Term]:
@@ -62,7 +70,29 @@ class ClusterSegments:
     def refresh(self) -> frozenset[Term]:
         """Look again; the segments that came or went."""
         before, self._current = self.current, self.look()
+        self._tell_of_keyless()
         return before ^ self._current
+
+    def _tell_of_keyless(self) -> None:
+        """Warn of nodes without keys among nodes with keys, once for as long as they are the same."""
+        keyless, has_keys = [], False
+        for csi_node in self._csi_nodes.values():
+            entry = csi_node.find_driver(self._driver_name)
+            if entry is None or self._nodes.find(csi_node.name) is None:
+                continue
+            if entry.topology_keys:
+                has_keys = True
+            else:
+                keyless.append(csi_node.name)
+        found = sorted(keyless) if has_keys else []
+        if found and found != self._told:
+            more = f" and {len(found) - _SHOWN_NODES} more" if len(found) > _SHOWN_NODES else ""
+            logger.warning(
+                "the driver registered without topology keys on some nodes and with keys on others; its capacity object"
+                " without keys holds for every node",
+                extra={"driver": self._driver_name, "nodes": ", ".join(found[:_SHOWN_NODES]) + more},
+            )
+        self._told = found
 
     def look(self) -> frozenset[Term]:
         """What the nodes say now."""

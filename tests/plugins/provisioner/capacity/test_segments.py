@@ -146,6 +146,35 @@ async def test_registration_without_keys_is_the_one_segment_that_is_everywhere(k
     assert asked_about(world) == ["fast@"]
 
 
+def keyless_told(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """The nodes that each warning names."""
+    return [vars(record)["nodes"] for record in caplog.records if "without topology keys on some" in record.message]
+
+
+@pytest.mark.parity("T-SEGMENT-15")
+async def test_nodes_without_keys_among_nodes_with_keys_are_warned_of_once_a_change(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    world = quiet_world(zones="a")
+    add_node(world, "n2", (), zone="b")
+    async with world.running():
+        await asyncio.sleep(1)
+        assert places(world) == {"zone=a", ""}
+        assert keyless_told(caplog) == ["n2"]
+        world.api.edit("nodes", "n1", relabel("c"))
+        await asyncio.sleep(1)
+        assert keyless_told(caplog) == ["n2"]
+        for number in range(3, 15):
+            add_node(world, f"n{number:02}", ())
+        await asyncio.sleep(1)
+        assert keyless_told(caplog)[-1] == "n03, n04, n05, n06, n07, n08, n09, n10, n11, n12 and 3 more"
+        told = len(keyless_told(caplog))
+        world.api.edit("csinodes", "n1", drivers())
+        await asyncio.sleep(1)
+        assert len(keyless_told(caplog)) == told, "nobody has keys any more"
+        assert places(world) == {""}
+
+
 @pytest.mark.parity("T-SEGMENT-07")
 async def test_no_registration_is_not_the_same_as_one_without_keys() -> None:
     world = room_world(poll_interval_s=7200.0)
