@@ -154,6 +154,25 @@ async def test_claim_keeps_its_node_and_is_tried_again(
         assert preferred == wanted[1]
 
 
+@pytest.mark.parity("T-ERROR-12")
+async def test_advice_is_told_also_behind_a_text_that_is_too_long_for_an_event() -> None:
+    """A Node as cloud providers label it, all of whose labels Go's text has."""
+    world = build_world(A)
+    world.add_class()
+    label(world, "n1", {f"cloud.example.com/label-{number:02}": "value" * 5 for number in range(40)})
+    world.add_claim(annotations={SELECTED: "n1"})
+    async with world.running():
+        for wait_s in (0.5, 8):
+            await asyncio.sleep(wait_s)
+            (told,) = world.warnings()
+            assert told.startswith(
+                f"{PREFIX}topology labels from selected node map[cloud.example.com/label-00:valueval"
+            )
+            assert "; Node n1 lacks zone" in told
+            assert len(told.encode()) <= 1024
+    assert " attempts since " in told
+
+
 GONE = 'failed to get selected CSINode n1: csinode.storage.k8s.io "n1" not found'
 
 
