@@ -264,6 +264,8 @@ class Controller(Generic[K]):
             if self._held_back.get(key) is held and all(host.stores.has_seen(write) for write in held.writes):
                 del self._held_back[key]
                 if held.is_wanted:
+                    # The attempt that begins now says itself when the next one is due.
+                    queue.cancel_delayed(key)
                     queue.add(key)
 
         for write in unseen:

@@ -247,6 +247,32 @@ async def test_key_waits_until_the_store_has_seen_its_own_write() -> None:
     assert versions == ["101", "102"]
 
 
+async def test_attempt_that_outlasts_the_wait_for_an_own_write_is_not_followed_by_another() -> None:
+    world = World()
+    world.api.put("a")
+    told = world.api.log
+
+    def tell_the_watch() -> None:
+        world.api.log = [*told, *world.api.log[:]]
+        world.api.put("other")
+
+    async def act(key: ObjectKey) -> Result:
+        if key.name == "a" and len(reconciler.calls) == 1:
+            world.api.log = _Deaf()
+            world.api.put("a")
+            note_write(world.api.write_of("a"))
+            controller.requeue(key)
+            asyncio.get_running_loop().call_later(1, tell_the_watch)
+        elif key.name == "a":
+            await asyncio.sleep(20)
+        return DONE
+
+    reconciler = Scripted(act)
+    async with world.running(reconciler) as controller:
+        await asyncio.sleep(60)
+    assert [moment - reconciler.calls[0][0] for moment, key in reconciler.calls if key == "a"] == [0.0, 1.0]
+
+
 class _Deaf(list[Any]):
     """A log whose entries nobody is told of yet."""
 
