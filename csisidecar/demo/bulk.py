@@ -96,6 +96,8 @@ async def live_many(
 async def clone_many(client: KubeClient, template: Mapping[str, Any], *, count: int, prefix: str = "still") -> None:
     """Create `count` volumes that are bound and attached, as copies of one that really is.
 
+    They keep its handle: the driver has that one published, so nobody finds an attachment to mend.
+
     Args:
         client: where to create; no controller may be at work there.
         template: the ``claim``, ``volume`` and ``attachment`` of the volume to copy.
@@ -109,7 +111,6 @@ async def clone_many(client: KubeClient, template: Mapping[str, Any], *, count: 
         claim["spec"]["volumeName"] = name
         made = await client.create(PERSISTENT_VOLUME_CLAIMS, claim, namespace=NAMESPACE)
         volume = _copy(template["volume"], name)
-        volume["spec"]["csi"]["volumeHandle"] = name
         volume["spec"]["claimRef"] = {
             "apiVersion": "v1",
             "kind": "PersistentVolumeClaim",
