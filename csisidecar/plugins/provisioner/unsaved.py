@@ -77,6 +77,7 @@ class UnsavedReconciler:
         """Store the PV called `name`, if it is among the unsaved."""
         created = self._memory.unsaved.get(name)
         if created is None:
+            self._reasons.pop(name, None)
             return DONE
         wait_s = self._memory.retry_save_at_s.get(name, 0.0) - self._ctx.clock.monotonic()
         if wait_s > 0:
