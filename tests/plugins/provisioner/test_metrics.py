@@ -94,7 +94,7 @@ async def test_nothing_is_remembered_once_all_is_done() -> None:
         await asyncio.sleep(20)
     memory = world.plugin._memory
     tables = [value for value in vars(memory).values() if isinstance(value, dict | set)]
-    assert len(tables) == 10
+    assert len(tables) == 12
     assert not any(tables)
     assert not memory.waits._seen
     assert not memory.waits._by_claim

@@ -75,11 +75,13 @@ async def test_node_that_ran_out_of_room_gives_the_claim_to_one_that_has_some() 
     first.driver.settings = replace(first.driver.settings, total_bytes=0)
     first.add_class(**NOW)
     uid = first.add_claim()
-    async with first.running(), second.running():
-        await asyncio.sleep(25)
+    async with first.running():
+        await asyncio.sleep(0.5)
+        assert len(first.calls()) >= 1
+        async with second.running():
+            await asyncio.sleep(25)
     assert owner(first) == "n2"
     assert first.volume(uid)
-    assert len(first.calls()) >= 1
     assert len(second.calls()) == 1
 
 
