@@ -8,6 +8,7 @@ that another process wants are the business of `rivals`.
 from __future__ import annotations
 
 import logging
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from csisidecar.csi import GetCapacityRequest, Topology
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from csisidecar.plugins.provisioner.capacity.rivals import Rivals
 
 logger = logging.getLogger(__name__)
+
+NAMED = 10
+"""Items of a kind of nonsense that the log names."""
 
 
 class RoomReconciler:
@@ -161,14 +165,26 @@ class RoomReconciler:
             self._nonsense.pop(item, None)
             return answer
         if kind != told:
-            logger.warning(
-                "the driver's answer to GetCapacity makes no sense",
-                extra={"driver": self._driver_name, **about(item), "answer": text},
-            )
+            self._tell_nonsense(item, kind, text)
         self._nonsense[item] = (count + 1, kind)
         if answer.available_capacity < 0 or (answer.maximum_volume_size or 0) < 0:
             raise RetryAfter(self._backoff.delay_s(count + 1), text)
         return answer
+
+    def _tell_nonsense(self, item: Item, kind: str, text: str) -> None:
+        """Name a few items, and then that there are more: a driver that is wrong is mostly wrong everywhere."""
+        alike = islice((each for each in self._nonsense.values() if each[1] == kind), NAMED + 1)
+        named = sum(1 for _ in alike)
+        if named < NAMED:
+            logger.warning(
+                "the driver's answer to GetCapacity makes no sense",
+                extra={"driver": self._driver_name, **about(item), "answer": text},
+            )
+        elif named == NAMED:
+            logger.warning(
+                "the driver's answers to GetCapacity make no sense for more classes and segments, which are not named",
+                extra={"driver": self._driver_name, "answer": kind},
+            )
 
     def _build(self, item: Item, answer: GetCapacityResponse, owner: Owner) -> dict[str, Any]:
         metadata: dict[str, Any] = {
@@ -210,6 +226,9 @@ class RoomReconciler:
         await self._kube.update(CSI_STORAGE_CAPACITIES, live)
 
     async def _delete(self, room: Room) -> None:
+        if room.is_deleting:
+            # Deleted already, and held by somebody's finalizer.
+            return
         try:
             await self._kube.delete(CSI_STORAGE_CAPACITIES, room.name, namespace=self._namespace, uid=room.uid)
         except (NotFoundError, ConflictError):

@@ -308,3 +308,20 @@ async def test_largest_amount_is_written_exactly_and_a_larger_one_in_the_object_
         await asyncio.sleep(60)
         (obj,) = world.api.list(KIND)
         assert (obj["capacity"], "maximumVolumeSize" in obj) == ("1Gi", False)
+
+
+@pytest.mark.parity("T-RIVAL-12")
+async def test_driver_that_makes_no_sense_anywhere_is_told_for_ten_segments_and_that_there_are_more(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    zones = "abcdefghijklmnop"
+    world = room_world(zones=zones)
+    for zone in zones:
+        add_node(world, f"n-{zone}", zone=zone)
+    world.add_class(**LATE)
+    monkeypatch.setattr(type(world.driver._world), "free_bytes", lambda *_: -1)
+    async with world.running():
+        await asyncio.sleep(TEN_MINUTES)
+    assert len({told.segment for told in warned(caplog, NONSENSE)}) == len(warned(caplog, NONSENSE)) == 10
+    (more,) = warned(caplog, "the driver's answers to GetCapacity make no sense for more")
+    assert more.answer == "available_capacity is negative"

@@ -204,3 +204,21 @@ async def test_second_object_that_cannot_be_deleted_does_not_keep_the_first_from
     kept = world.api.get("csistoragecapacities", elder, "team")
     assert kept is not None
     assert kept["capacity"] == "1Gi"
+
+
+@pytest.mark.parity("T-WORK-14")
+async def test_object_that_somebodys_finalizer_holds_is_deleted_once() -> None:
+    world = quiet_world(zones="a")
+    async with world.running():
+        await asyncio.sleep(1)
+        load_room(world, "twin", capacity="100Gi")
+
+        def hold(obj: dict[str, Any]) -> None:
+            obj["metadata"]["finalizers"] = ["example.com/mine"]
+
+        world.api.edit("csistoragecapacities", "twin", hold, "team")
+        await asyncio.sleep(1)
+        for _ in range(5):
+            nudge(world)
+            await asyncio.sleep(20)
+    assert room_writes(world).count("delete") == 1
