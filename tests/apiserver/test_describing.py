@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 
 from tests.apiserver.client import CORE, STORAGE
 
@@ -142,6 +143,50 @@ async def test_openapi_2_describes_the_kinds(client: Client) -> None:
         assert field in found["definitions"][name]["properties"], name
     claim = found["definitions"]["io.k8s.api.core.v1.PersistentVolumeClaim"]
     assert claim["x-kubernetes-group-version-kind"] == [{"group": "", "kind": "PersistentVolumeClaim", "version": "v1"}]
+
+
+async def test_openapi_2_is_told_in_protobuf_form_to_who_asks_for_that(client: Client) -> None:
+    accept = {"Accept": "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"}
+    async with client.session.get(f"{client.url}/openapi/v2", headers=accept) as answer:
+        raw = await answer.read()
+        assert answer.status == 200
+        assert "proto-openapi.spec.v2" in answer.headers["Content-Type"]
+    document = fields(raw)
+    assert document[1] == [b"2.0"]
+    definitions = {fields(each)[1][0].decode(): fields(fields(each)[2][0]) for each in fields(document[9][0])[1]}
+    for name, field in DEFINITIONS.items():
+        properties = [fields(each)[1][0].decode() for each in fields(definitions[name][25][0])[1]]
+        assert field in properties, name
+    claim = definitions["io.k8s.api.core.v1.PersistentVolumeClaim"]
+    extensions = {fields(each)[1][0].decode(): fields(fields(each)[2][0])[2][0] for each in claim[31]}
+    kinds = yaml.safe_load(extensions["x-kubernetes-group-version-kind"])
+    assert kinds == [{"group": "", "kind": "PersistentVolumeClaim", "version": "v1"}]
+    patched = {fields(each)[1][0].decode(): fields(fields(each)[2][0]) for each in fields(document[8][0])[2]}
+    assert 8 in patched["/api/v1/namespaces/{name}"]
+
+
+def fields(raw: bytes) -> dict[int, list[bytes]]:
+    """Field number → contents, of the fields that have a length."""
+    found: dict[int, list[bytes]] = {}
+    position = 0
+    while position < len(raw):
+        tag, position = varint(raw, position)
+        size, after = varint(raw, position)
+        if tag & 7 == 2:
+            found.setdefault(tag >> 3, []).append(raw[after : after + size])
+            after += size
+        position = after
+    return found
+
+
+def varint(raw: bytes, position: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = raw[position]
+        value |= (byte & 0x7F) << shift
+        position, shift = position + 1, shift + 7
+        if byte < 0x80:
+            return value, position
 
 
 @pytest.mark.parametrize(

@@ -178,10 +178,18 @@ async def _apply(call: Kubectl, folder: Path, everything: Path) -> None:
         raise PeerFailedError(f"apply again changed something: {changed}")
     await call("apply --server-side", "apply", "--server-side", "--force-conflicts", "-f", everything)
     await call("apply --dry-run=server", "apply", "--dry-run=server", "-f", everything)
+    # kubectl checks the items of a List itself, against the document that it gets in protobuf form.
+    items = [item for item in yaml.safe_load_all(everything.read_text()) if item["kind"] != "Secret"]
+    everything_listed = {"apiVersion": "v1", "kind": "List", "items": items}
+    await call("apply a List", "apply", "-f", "-", stdin=yaml.safe_dump(everything_listed))
     await call("diff", "diff", "-f", folder / "all.yaml")
     unknown = yaml.safe_dump(_object("v1", "ConfigMap", "odd", namespaced=True, dota={"a": "b"}))
     await call.refused(
         "apply of an unknown field is refused", 'unknown field "dota"', "apply", "-f", "-", stdin=unknown
+    )
+    listed = yaml.safe_dump({"apiVersion": "v1", "kind": "List", "items": [yaml.safe_load(unknown)]})
+    await call.refused(
+        "apply of an unknown field in a List is refused", 'unknown field "dota"', "apply", "-f", "-", stdin=listed
     )
     await call("create", "create", "configmap", "made", "-n", "peers", "--from-literal=a=b")
 

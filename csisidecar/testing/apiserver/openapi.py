@@ -39,16 +39,15 @@ def group_version_path(spec: KindSpec) -> str:
     return f"apis/{spec.group}/{spec.version}" if spec.group else f"api/{spec.version}"
 
 
-def v2(kinds: Kinds) -> bytes:
+def v2(kinds: Kinds) -> Content:
     """GET /openapi/v2."""
     specs = list(kinds)
-    document = {
+    return {
         "swagger": "2.0",
         "info": _INFO,
         "paths": _paths(specs, _v2_parameter),
         "definitions": _schemas(specs, "#/definitions/", is_v3=False),
     }
-    return encode(document)
 
 
 def v3_index(kinds: Kinds) -> Content:

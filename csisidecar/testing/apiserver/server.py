@@ -16,7 +16,7 @@ from aiohttp import web
 
 from csisidecar.clock import Clock, rfc3339_micro
 from csisidecar.errors import ConfigError
-from csisidecar.testing.apiserver import discovery, openapi
+from csisidecar.testing.apiserver import discovery, openapi, openapi_protobuf
 from csisidecar.testing.apiserver.audit import AuditLog, AuditRecord
 from csisidecar.testing.apiserver.rbac import ADMIN, ANONYMOUS, Question, Roles, User, denial
 from csisidecar.testing.apiserver.requests import Form, Target, find_target, negotiate
@@ -294,7 +294,11 @@ class Handler:
         if path == "/version":
             return _json(discovery.VERSION)
         if path == "/openapi/v2":
-            return web.Response(body=openapi.v2(kinds), content_type="application/json")
+            document_v2 = openapi.v2(kinds)
+            if openapi_protobuf.is_asked_for(request.headers.get("Accept", "")):
+                served_as = {"Content-Type": openapi_protobuf.MEDIA_TYPE}
+                return web.Response(body=openapi_protobuf.encode(document_v2), headers=served_as)
+            return web.Response(body=encode(document_v2), content_type="application/json")
         if path == "/openapi/v3":
             return _json(openapi.v3_index(kinds))
         if path.startswith("/openapi/v3/"):
