@@ -92,6 +92,12 @@ class LeaseConfig:
             (self.retry_period_s, "leader-election-retry-period"),
         ):
             _above_zero(value, flag, "leader election needs time to pass")
+        _at_least(
+            LEAST_INTERVAL_S,
+            self.retry_period_s,
+            "leader-election-retry-period",
+            "the Lease would be asked for without a pause",
+        )
         if self.lease_duration_s < 1:
             raise ConfigError(
                 f"--leader-election-lease-duration={self.lease_duration_s:g}s must be at least 1s:"

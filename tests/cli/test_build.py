@@ -197,6 +197,7 @@ def test_leases_differ_from_mode_to_mode() -> None:
         ["--leader-election-lease-duration=10s"],
         ["--leader-election-retry-period=9s"],
         ["--leader-election-retry-period=0"],
+        ["--leader-election-retry-period=1ns"],
         ["--provisioner-leader-election-renew-deadline=20s"],
     ],
 )

@@ -20,18 +20,19 @@ from csisidecar.errors import ConflictError, CSIError, KubeError, NotFoundError,
 from csisidecar.kube import PERSISTENT_VOLUME_CLAIMS
 from csisidecar.plugins.provisioner import names
 from csisidecar.plugins.provisioner.create_request import draft_volume, driver_parameters, requested_bytes
+from csisidecar.plugins.provisioner.data_source import CLAIM
 from csisidecar.plugins.provisioner.history import with_history
 from csisidecar.plugins.provisioner.outcome import Outcome, ProvisionError
 from csisidecar.plugins.provisioner.planning import translate_class
 from csisidecar.plugins.provisioner.saving import BY_UID
-from csisidecar.plugins.provisioner.topology import find_requirements, is_too_much, may_be_on
+from csisidecar.plugins.provisioner.topology import find_requirements, is_too_much, is_volume_here, may_be_on
 from csisidecar.runtime import DONE, Regarding, Result, current_attempt
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from csisidecar.config import NodeSettings, ProvisionerSettings
-    from csisidecar.kube import Claim, StorageClass
+    from csisidecar.kube import Claim, StorageClass, Volume
     from csisidecar.plugin import PluginContext
     from csisidecar.plugins.provisioner.topology import Cluster, Requirements
     from csisidecar.runtime import Store
@@ -138,14 +139,18 @@ class OwnerReconciler:
         *,
         claims: Store[Claim],
         classes: Store[StorageClass],
+        volumes: Store[Volume],
         cluster: Cluster | None,
+        segments: Mapping[str, str] | None,
     ) -> None:
         self._ctx = ctx
         self._settings = settings
         self._node = node
         self._claims = claims
         self._classes = classes
+        self._volumes = volumes
         self._cluster = cluster
+        self._segments = segments
         self._bids: dict[str, _Bid] = {}
 
     def is_bidding(self, uid: str) -> bool:
@@ -166,6 +171,8 @@ class OwnerReconciler:
         storage_class = self._classes.find(claim.class_name)
         bid = self._bids.setdefault(uid, _Bid())
         whose = judge_owner(claim, storage_class, self._node, self._cluster, self._settings)
+        if whose is Whose.FREE and not self._can_reach_source(claim):
+            whose = Whose.ANOTHERS
         if whose is not Whose.FREE or storage_class is None or claim.is_deleting:
             bid.due_s = None
             if whose is Whose.ANOTHERS and not bid.had_it:
@@ -199,6 +206,20 @@ class OwnerReconciler:
             raise ProvisionError(text, Outcome.NO_CHANGE) from error
         bid.due_s = None
         return DONE
+
+    def _can_reach_source(self, claim: Claim) -> bool:
+        """Whether this node can use the volume that the claim is to be a clone of; while that is not known, yes."""
+        reference = claim.spec.data_source or claim.spec.data_source_ref
+        if reference is None or reference.kind != CLAIM:
+            return True
+        source = self._claims.find(reference.name, reference.namespace or claim.namespace)
+        volume = self._volumes.find(source.spec.volume_name) if source is not None and source.spec.volume_name else None
+        if volume is None:
+            return True
+        try:
+            return is_volume_here(volume.spec.node_affinity, self._segments)
+        except UnusableObjectError:
+            return True
 
     def _wait(self, bid: _Bid, *, at_least_s: float = 0.0) -> Result:
         spread = random.random()  # noqa: S311 - spreads tries, guards nothing

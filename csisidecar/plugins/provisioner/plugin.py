@@ -120,7 +120,7 @@ class Provisioner:
         grants = self._find_grants(ctx)
         protection = SourceProtection(ctx.kube)
         publishers, room = self._build_capacity(ctx, classes, backoff)
-        takers = self._build_takers(ctx, claims, classes, cluster, backoff)
+        takers = self._build_takers(ctx, claims, classes, volumes, cluster, backoff)
         claim_controller: Controller[str] = Controller(
             name="claims",
             reconciler=ClaimReconciler(
@@ -244,6 +244,7 @@ class Provisioner:
         ctx: PluginContext,
         claims: Store[Claim],
         classes: Store[StorageClass],
+        volumes: Store[Volume],
         cluster: Cluster | None,
         backoff: Backoff,
     ) -> Sequence[Controller[str]]:
@@ -251,7 +252,14 @@ class Provisioner:
         if self.settings.node is None:
             return ()
         reconciler = OwnerReconciler(
-            ctx, self.settings, self.settings.node, claims=claims, classes=classes, cluster=cluster
+            ctx,
+            self.settings,
+            self.settings.node,
+            claims=claims,
+            classes=classes,
+            volumes=volumes,
+            cluster=cluster,
+            segments=self._find_segments(ctx),
         )
         settled = on_mapped(
             claims,

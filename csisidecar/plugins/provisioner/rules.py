@@ -52,7 +52,10 @@ ROLES = (
     Role(
         name="places",
         modes=(PROVISIONER,),
-        feature="only for a driver that declares VOLUME_ACCESSIBILITY_CONSTRAINTS, or with --enable-capacity",
+        feature=(
+            "only for a driver that declares VOLUME_ACCESSIBILITY_CONSTRAINTS, or with --enable-capacity; not with "
+            "--node-deployment"
+        ),
         needed=lambda its: its.node is None and (its.topology or its.capacity is not None),
         note="Where the nodes are. With --node-deployment the driver itself says where the one node is.",
         rules=(Rule(resource=NODES, verbs=_WATCH), Rule(resource=CSI_NODES, verbs=_WATCH)),

@@ -258,3 +258,28 @@ async def test_two_hundred_claims_wait_without_holding_up_one_that_is_ours() -> 
         uid = world.add_claim(storageClassName="late", annotations={SELECTED: "n1"})
         await asyncio.sleep(0.5)
         assert world.volume(uid)
+
+
+@pytest.mark.parity("T-NODE-98")
+@pytest.mark.looptime
+async def test_clone_is_taken_by_a_node_that_can_use_its_source() -> None:
+    first = node_world("n1")
+    second = node_world("n2", first, base_delay_s=3.0, max_delay_s=6.0)
+    for world in (first, second):
+        world.controller |= {"CLONE_VOLUME"}
+        declared = world.driver.settings.controller_capabilities | {"CLONE_VOLUME"}
+        world.driver.settings = replace(world.driver.settings, controller_capabilities=declared)
+    first.add_class(**NOW)
+    uid = first.add_claim("src", annotations={SELECTED: "n2"})
+    async with second.running():
+        await asyncio.sleep(1)
+        first.bind(uid, "src")
+        async with first.running():
+            for number in range(5):
+                first.add_claim(f"c{number}", dataSource={"kind": "PersistentVolumeClaim", "name": "src"})
+            first.add_claim("empty")
+            await asyncio.sleep(10)
+    assert {owner(first, f"c{number}") for number in range(5)} == {"n2"}
+    assert owner(first, "empty") == "n1"
+    assert len(first.calls("GetCapacity")) == len(first.calls()) == 1
+    assert first.warnings() == []

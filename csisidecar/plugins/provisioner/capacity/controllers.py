@@ -77,6 +77,12 @@ def build_capacity(
         segments: ClusterSegments | FixedSegment = ClusterSegments(ctx.driver.name, csi_nodes, nodes)
     else:
         segments = FixedSegment(node_segments)
+        if not node_segments:
+            logger.warning(
+                "the driver does not say where its node is: the room of this node is published as the room of every"
+                " node; publish from one place, or let NodeGetInfo answer with accessible_topology",
+                extra={"driver": ctx.driver.name, "manager": manager},
+            )
     catalog = Catalog(ctx.driver.name, segments, classes, rooms, for_immediate_binding=settings.for_immediate_binding)
     rivals = Rivals(
         ctx.clock,

@@ -282,7 +282,9 @@ async def test_segments_form_where_volumes_are_made_without_topology_too() -> No
 
 
 @pytest.mark.parity("T-SEGMENT-14")
-async def test_one_node_of_a_driver_without_topology_is_the_segment_that_is_everywhere() -> None:
+async def test_one_node_of_a_driver_without_topology_is_the_segment_that_is_everywhere(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     world = quiet_world(zones="", plugin=frozenset({"CONTROLLER_SERVICE"}))
     world.settings = replace(world.settings, node=NodeSettings(name="n1"))
     world.plugin = type(world.plugin)(world.settings)
@@ -290,3 +292,5 @@ async def test_one_node_of_a_driver_without_topology_is_the_segment_that_is_ever
     await world.run(seconds=1)
     assert rooms(world) == {("fast", ""): "100Gi"}
     assert asked_about(world) == ["fast@"]
+    (told,) = [record for record in caplog.records if "published as the room of every node" in record.message]
+    assert told.levelname == "WARNING"
