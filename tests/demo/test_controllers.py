@@ -183,6 +183,19 @@ async def test_delayed_claim_waits_for_its_pod_and_gets_the_pods_node(cluster: C
     await cluster.until(cluster.attachments)
 
 
+async def test_claim_that_is_given_back_gets_its_next_node_after_a_pause(cluster: Cluster) -> None:
+    selected = "volume.kubernetes.io/selected-node"
+    cluster.objects.create(build_claim("data", storage_class="demo-wait"))
+    cluster.objects.create(build_pod("app", "data"))
+    await cluster.until(lambda: selected in cluster.annotations())
+    cluster.objects.edit(
+        "persistentvolumeclaims", "data", lambda claim: claim["metadata"]["annotations"].pop(selected), "default"
+    )
+    await cluster.settled()
+    assert selected not in cluster.annotations()
+    await cluster.until(lambda: selected in cluster.annotations())
+
+
 async def test_free_volume_is_bound_without_a_provisioner(cluster: Cluster) -> None:
     cluster.add_volume("small", capacity={"storage": "1Mi"}, storageClassName="")
     cluster.add_volume("fits", storageClassName="")

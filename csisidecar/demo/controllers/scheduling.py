@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from csisidecar.backoff import Backoff
+from csisidecar.clock import left_s
 from csisidecar.demo.controllers.binder import BY_CLAIM, FREE_BY_CLASS, claim_of
 from csisidecar.demo.controllers.binding import BIND_COMPLETED, SELECTED_NODE, reserve
 from csisidecar.demo.controllers.executor import RETRY
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 
 SCHEDULER = "default-scheduler"
 UNSCHEDULED = "unscheduled"
+PREPARE_AGAIN = Backoff(start_s=1.0, max_s=10.0)
+"""Source: Kubernetes `pkg/scheduler/backend/queue/scheduling_queue.go`, DefaultPodInitialBackoffDuration."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,23 +138,36 @@ def _wait(message: str) -> Decision:
 
 
 class Scheduler:
-    """One Pod without a node: prepares its volumes, then binds it."""
+    """One Pod without a node: prepares its volumes, then binds it.
+
+    A Pod whose claim lost the node it was given is prepared again after a pause that grows, as the real scheduler's.
+    """
 
     def __init__(self, world: World) -> None:
         self._world = world
+        self._prepared: dict[ObjectKey, tuple[int, float]] = {}
+        """How often the claims of a Pod were given a node, and when they may be again, in monotonic time."""
 
     async def reconcile(self, key: ObjectKey) -> Result:
         """Bring the Pod one step nearer to its node."""
         world = self._world
         pod = world.pods.get(key)
         if pod is None or not _is_ours(pod):
+            self._prepared.pop(key, None)
             return DONE
         load: dict[str, int] = {}
         for other in world.pods.values():
             load[other.node_name] = load.get(other.node_name, 0) + 1
         demands = [self._demand(ObjectKey(key.namespace, name)) for name in pod.claim_names]
         decision = decide(pod, demands, world.nodes.values(), load=load)
+        gives_node = any(patch.resource is PERSISTENT_VOLUME_CLAIMS for patch in decision.plan.patches)
+        now_s = world.clock.monotonic()
+        count, next_s = self._prepared.get(key, (0, now_s))
+        if gives_node and (pause_s := left_s(next_s, now_s)):
+            return Result.again(pause_s)
         await world.executor.carry_out(decision.plan, resource=PODS, about=pod)
+        if gives_node:
+            self._prepared[key] = (count + 1, now_s + PREPARE_AGAIN.delay_s(count + 1))
         if decision.node:
             await self._bind(pod, decision.node)
         return DONE
