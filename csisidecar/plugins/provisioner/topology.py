@@ -32,8 +32,8 @@ _MASK = 0xFFFFFFFF
 ALLOWED_TERMS_MAX = 2000
 """Most terms that a class's `allowedTopologies` may multiply out to.
 
-Each is told to the driver twice, at some 30 µs: this many hold the event loop for about 70 ms, and with names of usual
-length make a request of 350 KB, where gRPC servers refuse more than 4 MiB.
+Each is told to the driver twice and written by the event loop that does everything else, Leases too; gRPC servers
+refuse messages of more than 4 MiB.
 """
 
 _COUNT_MAX = 10**12

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from importlib.metadata import version
+from typing import Any
 
 from lightkube import Client, KubeConfig
 from lightkube.core.exceptions import ApiError
@@ -72,7 +73,10 @@ def main() -> None:
         )
         assert client.get(snapshots, "light").spec["source"]["persistentVolumeClaimName"] == "light"
         client.delete(snapshots, "light")
-    is_missing = lambda error: (error.status.code, error.status.reason) == (404, "NotFound")  # noqa: E731
+
+    def is_missing(error: Any) -> bool:
+        return bool((error.status.code, error.status.reason) == (404, "NotFound"))
+
     with step("errors carry the Status"), refused(ApiError, is_missing):
         client.get(PersistentVolumeClaim, "none")
     with step("delete what is left"):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from importlib.metadata import version
+from typing import Any
 
 from kubernetes import client, config, dynamic, watch
 from steps import CLAIM, CLASS, DRIVER, refused, step, summary
@@ -38,7 +39,10 @@ def typed() -> None:
     with step("write the status of a claim"):
         claim = core.patch_namespaced_persistent_volume_claim_status("c", "default", {"status": {"phase": "Lost"}})
         assert claim.status.phase == "Lost"
-    is_missing = lambda error: '"reason":"NotFound"' in error.body  # noqa: E731
+
+    def is_missing(error: Any) -> bool:
+        return '"reason":"NotFound"' in error.body
+
     with step("a missing object raises 404 with the reason"), refused(client.ApiException, is_missing):
         core.read_persistent_volume("none")
     with step("pages of a list"):
